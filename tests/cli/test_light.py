@@ -1,0 +1,66 @@
+"""The program starts fast, loads nothing heavy for help, and shows an example for every command."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+COMMANDS = (
+    ["doctor"],
+    ["info"],
+    ["encoders"],
+    ["extract"],
+    ["report"],
+    ["train"],
+    ["evaluate"],
+    ["cohort", "virtual"],
+)
+
+_PROBE = """
+import sys
+from wsi_mivpg.cli.main import main
+try:
+    main(sys.argv[1:])
+except SystemExit as leaving:
+    heavy = sorted({"torch", "transformers", "timm", "numpy", "pydantic"} & set(sys.modules))
+    print("heavy:", heavy, file=sys.stderr)
+    sys.exit(leaving.code)
+"""
+
+
+def run_probe(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", _PROBE, *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_help_loads_nothing_heavy():
+    done = run_probe("--help")
+    assert done.returncode == 0
+    assert "heavy: []" in done.stderr
+    for command in COMMANDS:
+        assert command[0] in done.stdout
+
+
+def test_help_answers_within_half_a_second():
+    def seconds() -> float:
+        start = time.perf_counter()
+        run_probe("--help")
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(5)) < 0.5
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_shows_examples_and_loads_nothing_heavy_for_it(command):
+    done = run_probe(*command, "--help")
+    assert done.returncode == 0
+    assert f"wsi-mivpg {' '.join(command)}" in done.stdout.split("Usage", 1)[1].split("\n", 1)[1]
+    assert "heavy: []" in done.stderr
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import sys, wsi_mivpg; print({'torch', 'transformers', 'timm'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

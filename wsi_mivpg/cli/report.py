@@ -1,0 +1,132 @@
+"""``wsi-mivpg report``: slides or bags to written reports, one page per case.
+
+Slides become bags first, with the encoder that the model names; then all cases are read by the model. What is
+drawn beside the text comes from `case_files`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wsi_mivpg.cli import console
+from wsi_mivpg.cli.inputs import Inputs, collect, extract_all, write_failures
+from wsi_mivpg.errors import ModelError, WsiMivpgError
+
+if TYPE_CHECKING:
+    from wsi_mivpg.captioner import SlideCaptioner
+    from wsi_mivpg.cli.case_files import WrittenCase
+
+EXAMPLES = (
+    "Examples: wsi-mivpg report slide.svs --out out/report · "
+    "wsi-mivpg report slides/ --model my_model --out out/report · wsi-mivpg report bags/ --out out/report --json"
+)
+DEMO = "demo"
+
+
+@dataclass(frozen=True)
+class _CaseInput:
+    """One bag to read; `slide` is the slide it was just made from, in `seconds`."""
+
+    bag: Path
+    slide: Path | None = None
+    seconds: float = 0.0
+
+
+def report(
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT...", help="Slides, feature bags (.h5), or folders of them.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for pages, reports.jsonl and bags.")],
+    model: Annotated[str, typer.Option(help="'demo' (in the package), or a folder that train wrote.")] = DEMO,
+    mpp: Annotated[
+        float | None, typer.Option(help="Microns per pixel of level 0, where the slides are silent or wrong.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make bags again that are there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the reports as JSON.")] = False,
+) -> None:
+    """Write a report for each slide or bag: reports.jsonl, one HTML page per case, and index.html."""
+    console.writable_folder(out)
+    found = collect(inputs, bags_too=True)
+    written: list[WrittenCase] = []
+    if len(found):
+        captioner = _load_model(model, device)
+        cases = [_CaseInput(bag) for bag in found.bags] + _extracted(
+            found, captioner, out, device, mpp, overwrite
+        )
+        written = _write_cases(captioner, model, cases, out, mpp, found)
+    write_failures(out, found)
+    if written:
+        from wsi_mivpg.cli.case_files import write_overview
+
+        write_overview(out, written, found.failures)
+    reports = [case.report for case in written]
+    text = "\n".join(f"{one.case_id}: {one.text}" for one in reports)
+    if written:
+        payload = [one.model_dump(mode="json") for one in reports]
+        console.result(payload, f"{text}\n\n{out / 'index.html'}", as_json=as_json)
+    console.finish(len(written), len(found.failures))
+
+
+def _load_model(model: str, device: str) -> "SlideCaptioner":
+    from importlib import resources
+
+    folder = Path(str(resources.files("wsi_mivpg"))) / "demo_model" if model == DEMO else Path(model)
+    if not folder.is_dir():
+        way_out = (
+            "run `make demo-model`"
+            if model == DEMO
+            else "give 'demo' or a folder that `wsi-mivpg train` wrote"
+        )
+        raise ModelError(f"{folder}: no such model; {way_out}")
+    console.note(f"load model {model}")
+    from wsi_mivpg.captioner import SlideCaptioner
+
+    captioner = SlideCaptioner.from_pretrained(folder).eval()
+    try:
+        captioner.to(device)  # type: ignore[arg-type]
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"cannot run the model on device {device!r}: {error}; try --device cpu") from error
+    return captioner
+
+
+def _extracted(
+    found: Inputs, captioner: "SlideCaptioner", out: Path, device: str, mpp: float | None, overwrite: bool
+) -> list[_CaseInput]:
+    """Make the bags of all slides with the encoder that the model was trained on."""
+    if not found.slides:
+        return []
+    slides = {slide.stem: slide for slide in found.slides}
+    results = extract_all(
+        found,
+        out / "bags",
+        encoder=captioner.config.encoder or "efficientnet-lite0",
+        device=device,
+        mpp=mpp,
+        overwrite=overwrite,
+    )
+    return [_CaseInput(made.bag_path, slides[made.slide_id], made.seconds) for made in results]
+
+
+def _write_cases(
+    captioner: "SlideCaptioner",
+    model: str,
+    cases: list[_CaseInput],
+    out: Path,
+    mpp: float | None,
+    found: Inputs,
+) -> "list[WrittenCase]":
+    """Read each bag by the model and write its page; a case that fails is noted and the others go on."""
+    from wsi_mivpg.cli.case_files import describe_case
+
+    written = []
+    with console.progress("report") as advance:
+        for number, case in enumerate(cases, 1):
+            try:
+                written.append(describe_case(captioner, model, case.bag, case.slide, out, case.seconds, mpp))
+            except WsiMivpgError as problem:
+                found.fail(str(case.slide or case.bag), problem)
+            advance(number, len(cases), case.bag.stem)
+    return written

@@ -1,0 +1,1 @@
+"""Cohorts: which slide belongs to which case, report and split; virtual biopsies with known truth."""

@@ -1,0 +1,263 @@
+"""Slides to bags: read tiles ahead in threads, encode in batches, write, resume, and report what failed.
+
+The one encode loop of the package. What is tissue, where tiles lie and how they are encoded is decided elsewhere.
+"""
+
+import csv
+import dataclasses
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+import wsi_mivpg
+from wsi_mivpg.atomic import canonical_hash, replaced
+from wsi_mivpg.bags import SCHEMA, BagProvenance, FeatureBag, write_bag
+from wsi_mivpg.encoders.registry import TileEncoder
+from wsi_mivpg.errors import BagError, ResolutionError, WsiMivpgError
+from wsi_mivpg.extraction.finding import find_slides, unique_ids
+from wsi_mivpg.slides import Slide, open_slide
+from wsi_mivpg.tiling import TilePlan, plan_tiles
+from wsi_mivpg.tissue import TISSUE_METHOD, find_tissue
+
+_READERS = 2
+_BATCHES_AHEAD = 3
+# What `settings_hash` leaves out: it does not decide the features.
+_NOT_SETTINGS = frozenset({"slide_id", "slide_path", "settings_hash", "version"})
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far one slide is: `done` of `total` tiles, slide `slide_number` of `n_slides` (from 1)."""
+
+    slide_id: str
+    done: int
+    total: int
+    slide_number: int
+    n_slides: int
+
+
+@dataclass(frozen=True)
+class ExtractionResult:
+    """One slide's bag. `skipped` is true where a bag with the same settings was already there."""
+
+    slide_id: str
+    bag_path: Path
+    n_tiles: int
+    seconds: float
+    skipped: bool
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One slide that could not be extracted, and why."""
+
+    slide: Path
+    error: str
+
+
+@dataclass(frozen=True)
+class ExtractionSummary:
+    """All that became of a run, in the order of the inputs."""
+
+    results: tuple[ExtractionResult, ...]
+    failures: tuple[Failure, ...]
+
+
+def extract_slide(
+    path: Path | str,
+    encoder: TileEncoder,
+    out_dir: Path | str,
+    *,
+    mpp: float | None = None,
+    min_tissue: float = 0.25,
+    batch_size: int = 32,
+    overwrite: bool = False,
+    on_tiles: Callable[[int, int], None] | None = None,
+) -> ExtractionResult:
+    """Extract one slide into `out_dir/<slide id>.h5`.
+
+    A complete bag made with the same settings is kept. A slide without tissue gives an empty bag.
+
+    Args:
+        path: the slide.
+        encoder: from `wsi_mivpg.encoders.load.load_encoder`.
+        out_dir: folder of bags, made if absent.
+        mpp: microns per pixel of level 0, where the file gives none or a wrong value.
+        min_tissue: tiles with less tissue (0..1) are left out.
+        batch_size: tiles encoded at once.
+        overwrite: replace a bag that was made with other settings.
+        on_tiles: called with (tiles done, tiles in total), first with (0, total).
+
+    Raises:
+        SlideError, ResolutionError: the slide cannot be read at the encoder's resolution.
+        BagError: a bag made with other settings, or something that is no bag, is in the way.
+        OutputError: `out_dir` cannot be written.
+    """
+    started = time.monotonic()
+    path = Path(path)
+    bag_path = Path(out_dir) / f"{path.stem}.h5"
+    with open_slide(path, mpp=mpp) as slide:
+        provenance = _provenance(slide, encoder, min_tissue)
+        if not overwrite and bag_path.exists():
+            n_tiles = _length_if_same(bag_path, provenance)
+            return ExtractionResult(path.stem, bag_path, n_tiles, time.monotonic() - started, skipped=True)
+        plan = _plan(slide, encoder, min_tissue)
+        features = np.empty((len(plan), encoder.spec.dim), dtype=np.float16)
+        done = 0
+        if on_tiles is not None:
+            on_tiles(done, len(plan))
+        for tiles in read_batches(slide, plan, batch_size):
+            features[done : done + len(tiles)] = encoder.encode(tiles)
+            done += len(tiles)
+            if on_tiles is not None:
+                on_tiles(done, len(plan))
+    write_bag(bag_path, features, plan.coords, plan.tissue_fraction, provenance)
+    return ExtractionResult(path.stem, bag_path, len(plan), time.monotonic() - started, skipped=False)
+
+
+def extract_many(
+    inputs: list[Path],
+    out_dir: Path | str,
+    encoder: TileEncoder,
+    on_progress: Callable[[Progress], None] | None = None,
+    *,
+    mpp: float | None = None,
+    min_tissue: float = 0.25,
+    batch_size: int = 32,
+    overwrite: bool = False,
+) -> ExtractionSummary:
+    """Extract all slides among `inputs` (files and folders); one bad slide never stops the others.
+
+    Failures are also written to `out_dir/failures.csv` (columns slide, error); a run without failures removes
+    that file.
+
+    Raises:
+        SlideError: a path does not exist, a folder holds no slide, or two slides have the same name.
+        OutputError: `out_dir` cannot be written.
+    """
+    slides = unique_ids(find_slides(inputs))
+    results: list[ExtractionResult] = []
+    failures: list[Failure] = []
+    for number, (slide_id, path) in enumerate(slides.items(), start=1):
+
+        def on_tiles(done: int, total: int, slide_id: str = slide_id, number: int = number) -> None:
+            if on_progress is not None:
+                on_progress(Progress(slide_id, done, total, number, len(slides)))
+
+        try:
+            result = extract_slide(
+                path,
+                encoder,
+                out_dir,
+                mpp=mpp,
+                min_tissue=min_tissue,
+                batch_size=batch_size,
+                overwrite=overwrite,
+                on_tiles=on_tiles,
+            )
+            results.append(result)
+        except WsiMivpgError as error:
+            failures.append(Failure(path, str(error)))
+    write_failures(Path(out_dir) / "failures.csv", failures)
+    return ExtractionSummary(tuple(results), tuple(failures))
+
+
+def read_batches(slide: Slide, plan: TilePlan, batch_size: int) -> Iterator[npt.NDArray[np.uint8]]:
+    """Yield the plan's tiles in order as uint8[B, tile_px, tile_px, 3], read ahead by threads.
+
+    At most `_BATCHES_AHEAD` batches of tiles are held at once.
+
+    Raises:
+        SlideError: a tile cannot be decoded.
+    """
+
+    def read(corner: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        return slide.read_region(float(corner[0]), float(corner[1]), plan.tile_px, plan.target_mpp)
+
+    pool = ThreadPoolExecutor(_READERS, thread_name_prefix="tiles")
+    try:
+        waiting: deque[Future[npt.NDArray[np.uint8]]] = deque()
+        corners = iter(plan.coords)
+        while True:
+            room = _BATCHES_AHEAD * batch_size - len(waiting)
+            waiting.extend(pool.submit(read, corner) for corner in islice(corners, room))
+            if not waiting:
+                return
+            yield np.stack([waiting.popleft().result() for _ in range(min(batch_size, len(waiting)))])
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def write_failures(path: Path, failures: list[Failure]) -> None:
+    """Write failures as CSV (slide, error), or remove the file of an earlier run where there are none."""
+    if not failures:
+        path.unlink(missing_ok=True)
+        return
+    with replaced(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["slide", "error"])
+        writer.writerows([str(failure.slide), failure.error] for failure in failures)
+
+
+def _plan(slide: Slide, encoder: TileEncoder, min_tissue: float) -> TilePlan:
+    tissue = find_tissue(slide)
+    try:
+        return plan_tiles(
+            slide.size_px,
+            slide.mpp,
+            target_mpp=encoder.spec.mpp,
+            tile_px=encoder.spec.tile_px,
+            coverage=tissue.coverage,
+            min_tissue=min_tissue,
+        )
+    except ResolutionError as error:
+        raise ResolutionError(f"{slide.path}: {error}") from error
+
+
+def _provenance(slide: Slide, encoder: TileEncoder, min_tissue: float) -> BagProvenance:
+    spec = encoder.spec
+    unhashed = BagProvenance(
+        slide_id=slide.path.stem,
+        slide_path=slide.path.name,
+        slide_fingerprint=slide.fingerprint(),
+        slide_width_px=slide.size_px[0],
+        slide_height_px=slide.size_px[1],
+        slide_mpp=slide.mpp,
+        mpp_source=slide.mpp_source,
+        reader=slide.reader,
+        target_mpp=spec.mpp,
+        tile_px=spec.tile_px,
+        tile_size_l0=spec.tile_px * spec.mpp / slide.mpp,
+        min_tissue=min_tissue,
+        tissue_method=TISSUE_METHOD,
+        encoder=spec.name,
+        encoder_weights_sha256=spec.weights_sha256,
+        feature_dim=spec.dim,
+        settings_hash="",
+        version=wsi_mivpg.__version__,
+    )
+    return dataclasses.replace(unhashed, settings_hash=canonical_hash({"schema": SCHEMA, **_settings(unhashed)}))
+
+
+def _settings(provenance: BagProvenance) -> dict[str, object]:
+    return {name: value for name, value in dataclasses.asdict(provenance).items() if name not in _NOT_SETTINGS}
+
+
+def _length_if_same(bag_path: Path, wanted: BagProvenance) -> int:
+    """Return the length of a bag made with the wanted settings; raise BagError naming what differs."""
+    bag = FeatureBag.open(bag_path)
+    if bag.provenance.settings_hash == wanted.settings_hash:
+        return bag.n_tiles
+    old, new = _settings(bag.provenance), _settings(wanted)
+    differences = [f"{name} {old[name]} there, {new[name]} now" for name in new if old[name] != new[name]]
+    raise BagError(
+        f"{bag_path}: made with other settings ({'; '.join(differences) or 'another version'}); "
+        "pass --overwrite, or another --out"
+    )

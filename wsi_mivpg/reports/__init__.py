@@ -1,0 +1,31 @@
+"""The written report of a case and its files: JSON Lines and self-contained HTML pages.
+
+Knows no slide reader and no model; it is given text, figures and pictures.
+"""
+
+from wsi_mivpg.reports.html import SlidePanel, case_page, file_name, index_page, render_case, write_case
+from wsi_mivpg.reports.report import (
+    DISCLAIMER,
+    Provenance,
+    Report,
+    SlideSummary,
+    TopTile,
+    read_jsonl,
+    write_jsonl,
+)
+
+__all__ = [
+    "DISCLAIMER",
+    "Provenance",
+    "Report",
+    "SlidePanel",
+    "SlideSummary",
+    "TopTile",
+    "case_page",
+    "file_name",
+    "index_page",
+    "read_jsonl",
+    "render_case",
+    "write_case",
+    "write_jsonl",
+]

@@ -1,0 +1,62 @@
+"""Which microns per pixel to believe: the user's, the file's, or the TIFF tags'.
+
+Numbers only; opening files is `reading`'s job.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from wsi_mivpg.errors import ResolutionError
+
+PLAUSIBLE_MPP = (0.05, 20.0)
+SAME_IN_X_AND_Y = 0.01
+_UM_PER_TIFF_UNIT = {2: 25_400.0, 3: 10_000.0}
+
+
+def mpp_from_properties(properties: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return (mpp_x, mpp_y) from OpenSlide or TiffSlide properties, or None where they say nothing."""
+    for prefix in ("openslide", "tiffslide"):
+        found = (properties.get(f"{prefix}.mpp-x"), properties.get(f"{prefix}.mpp-y"))
+        if found[0] is not None and found[1] is not None:
+            return float(found[0]), float(found[1])
+    return None
+
+
+def mpp_from_tiff_tags(path: Path) -> tuple[float, float] | None:
+    """Return (mpp_x, mpp_y) from a TIFF's resolution tags, or None where there are none."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            tags = tiff.pages[0].tags  # type: ignore[union-attr]
+            values = [tags.valueof(name) for name in ("XResolution", "YResolution", "ResolutionUnit")]
+    except (tifffile.TiffFileError, OSError, ValueError, IndexError):
+        return None
+    x, y, unit = values
+    um = _UM_PER_TIFF_UNIT.get(int(unit or 0))
+    if um is None or not x or not y or not (x[0] and x[1] and y[0] and y[1]):
+        return None
+    return um * x[1] / x[0], um * y[1] / y[0]
+
+
+def checked_mpp(path: Path, mpp: tuple[float, float] | None) -> float:
+    """Return one mpp for both axes, the mean of the two.
+
+    Raises:
+        ResolutionError: no mpp, one outside `PLAUSIBLE_MPP`, or axes that differ by more than 1 %.
+    """
+    if mpp is None:
+        raise ResolutionError(f"{path}: the file gives no microns per pixel; pass them with --mpp (0.25 is 40x)")
+    x, y = mpp
+    low, high = PLAUSIBLE_MPP
+    if not (low <= x <= high and low <= y <= high):
+        raise ResolutionError(
+            f"{path}: {x:g} x {y:g} microns per pixel is outside {low:g}-{high:g}; pass the true value with --mpp"
+        )
+    if abs(x / y - 1) > SAME_IN_X_AND_Y:
+        raise ResolutionError(
+            f"{path}: microns per pixel differ between x ({x:g}) and y ({y:g}) by more than 1 %; "
+            "pass the true value with --mpp"
+        )
+    return (x + y) / 2

@@ -1,0 +1,112 @@
+"""Cases in memory and packed batches of them. It draws reports and drops instances; it knows no optimiser."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from wsi_mivpg.bags import BagProvenance, FeatureBag
+from wsi_mivpg.captioner import SlideCaptioner
+from wsi_mivpg.captioner.model import pad_labels
+from wsi_mivpg.cohorts.case import Case
+from wsi_mivpg.errors import CohortError
+
+
+@dataclass(frozen=True)
+class Example:
+    """A case ready for training: features float16 (M, D) of all its slides, and its reports' token ids."""
+
+    case_id: str
+    features: Tensor
+    reports: tuple[tuple[int, ...], ...]
+
+
+class CaseDataset(Dataset[Example]):
+    """All cases of a training, held in memory."""
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self.examples = list(examples)
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.examples[index]
+
+
+def shared_provenance(cases: Sequence[Case]) -> BagProvenance:
+    """Return the first bag's provenance after checking that all bags were made alike.
+
+    Raises:
+        CohortError: there is no bag, or two bags differ in encoder, weights, width, resolution or tile size.
+        BagError: a bag cannot be read.
+    """
+    provenances = [FeatureBag.open(path).provenance for case in cases for path in case.bag_paths]
+    if not provenances:
+        raise CohortError("no training case has a bag; extract the slides first")
+    first = provenances[0]
+    for other in provenances[1:]:
+        for name in ("encoder", "encoder_weights_sha256", "feature_dim", "target_mpp", "tile_px"):
+            one, two = getattr(first, name), getattr(other, name)
+            if one != two:
+                raise CohortError(
+                    f"bags of slides {first.slide_id!r} and {other.slide_id!r} differ in {name}: {one!r} and {two!r}; "
+                    f"extract all slides alike"
+                )
+    return first
+
+
+def load_examples(cases: Sequence[Case], captioner: SlideCaptioner) -> list[Example]:
+    """Read all bags into memory and tokenise all reports.
+
+    Raises:
+        CohortError: a case has no tile or no report.
+        BagError: a bag cannot be read.
+        ModelError: a bag does not fit the model.
+    """
+    examples = []
+    for case in cases:
+        bags = [FeatureBag.open(path) for path in case.bag_paths]
+        for bag in bags:
+            captioner.check_bag(bag.provenance)
+        if not sum(len(bag) for bag in bags):
+            raise CohortError(f"case {case.case_id!r} has no tile; remove it from the manifest")
+        if not case.reports:
+            raise CohortError(f"case {case.case_id!r} has no report; training cases need at least one")
+        features = torch.from_numpy(np.concatenate([bag.features for bag in bags]))
+        reports = tuple(tuple(captioner.encode_report(text)) for text in case.reports)
+        examples.append(Example(case.case_id, features, reports))
+    return examples
+
+
+class Collator:
+    """Packs examples: draws one report each and leaves a random share of the instances out.
+
+    Draws depend on the seed and on how many batches came before, so that `skip` makes a resumed training equal.
+    """
+
+    def __init__(self, seed: int, instance_dropout: float) -> None:
+        self.seed = seed
+        self.instance_dropout = instance_dropout
+        self.batches_made = 0
+
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
+        """Return instances float32 (M_total, D), bag_sizes int64 (B,) and labels int64 (B, T)."""
+        rng = np.random.default_rng((self.seed, self.batches_made))
+        self.batches_made += 1
+        labels = [example.reports[rng.integers(len(example.reports))] for example in examples]
+        bags = [self._drop(example.features, rng) for example in examples]
+        return {
+            "instances": torch.cat(bags).float(),
+            "bag_sizes": torch.tensor([len(bag) for bag in bags]),
+            "labels": pad_labels(labels),
+        }
+
+    def _drop(self, features: Tensor, rng: np.random.Generator) -> Tensor:
+        count = len(features)
+        kept = max(1, round(count * (1 - rng.uniform(0, self.instance_dropout))))
+        return features[torch.from_numpy(np.sort(rng.permutation(count)[:kept]))]
