@@ -2,10 +2,14 @@
 
 import csv
 import json
+from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 
+from wsi_mivpg.bags import BagProvenance, write_bag
 from wsi_mivpg.cli.main import main
 
 
@@ -25,6 +29,26 @@ def run(capsys):
 def corrupt_slide(tmp_path: Path) -> Path:
     path = tmp_path / "corrupt.svs"
     path.write_bytes(b"II*\x00not really a slide" * 100)
+    return path
+
+
+@pytest.fixture
+def good_slide(tmp_path: Path) -> Path:
+    """1024 x 1024 px at 0.5 um/px, a purple square of 3 x 3 tiles on white."""
+    pixels = np.full((1024, 1024, 3), 240, np.uint8)
+    speckle = np.random.default_rng(0).integers(-20, 20, (672, 672, 1))
+    pixels[:672, :672] = np.clip(np.array([170, 90, 160]) + speckle, 0, 255)
+    path = tmp_path / "good.tiff"
+    tifffile.imwrite(
+        path,
+        pixels,
+        photometric="rgb",
+        tile=(256, 256),
+        compression="jpeg",
+        resolution=(20000, 20000),
+        resolutionunit="CENTIMETER",
+        metadata=None,
+    )
     return path
 
 
@@ -95,22 +119,19 @@ def test_encoders_prints_json(run):
     assert {one["name"] for one in json.loads(out)} >= {"efficientnet-lite0"}
 
 
-def test_good_slide_is_done_beside_a_bad_one_and_failures_are_named(
-    run, tmp_path, corrupt_slide, tiled_slide
-):
-    good = _small_slide(tiled_slide)
+def test_good_slide_is_done_beside_a_named_bad_one(run, tmp_path, corrupt_slide, good_slide):
     out = tmp_path / "out"
-    code, printed, err = run("extract", good, corrupt_slide, "--out", out, "--json")
+    code, printed, err = run("extract", good_slide, corrupt_slide, "--out", out, "--json")
     assert code == 3
-    assert [one["slide_id"] for one in json.loads(printed)["bags"]] == [good.stem]
-    assert (out / f"{good.stem}.h5").is_file()
+    assert [one["slide_id"] for one in json.loads(printed)["bags"]] == [good_slide.stem]
+    assert (out / f"{good_slide.stem}.h5").is_file()
     with (out / "failures.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["slide"] for row in rows] == [str(corrupt_slide)]
     assert str(corrupt_slide) in err
     assert leftovers(out) == []
 
-    again, printed, _ = run("extract", good, "--out", out, "--json")
+    again, printed, _ = run("extract", good_slide, "--out", out, "--json")
     assert again == 0
     assert json.loads(printed)["bags"][0]["skipped"]
     assert not (out / "failures.csv").exists()
@@ -123,3 +144,43 @@ def test_two_slides_of_one_name_are_refused(run, tmp_path, corrupt_slide):
     code, _, err = run("extract", corrupt_slide, twin, "--out", tmp_path / "out")
     assert code == 1
     assert str(twin) in err
+
+
+def test_report_without_the_model_folder_says_how_to_get_one(run, tmp_path, good_slide):
+    code, _, err = run("report", good_slide, "--model", tmp_path / "nothing", "--out", tmp_path / "out")
+    assert code == 1
+    assert str(tmp_path / "nothing") in err
+    assert "train" in err
+
+
+def test_report_refuses_a_bag_of_another_encoder(run, tmp_path):
+    if not (resources.files("wsi_mivpg") / "demo_model" / "model.safetensors").is_file():
+        pytest.skip("the demonstration model is not in this checkout; `make demo-model` trains it")
+    bag = tmp_path / "foreign.h5"
+    made = BagProvenance(
+        slide_id="foreign",
+        slide_path="foreign.svs",
+        slide_fingerprint="0",
+        slide_width_px=2000,
+        slide_height_px=2000,
+        slide_mpp=0.5,
+        mpp_source="file",
+        reader="openslide",
+        target_mpp=0.5,
+        tile_px=224,
+        tile_size_l0=224.0,
+        min_tissue=0.25,
+        tissue_method="other",
+        encoder="another-encoder",
+        encoder_weights_sha256="0",
+        feature_dim=8,
+        settings_hash="0",
+        version="0",
+    )
+    features, coords = np.zeros((3, 8), np.float16), np.zeros((3, 2), np.int64)
+    write_bag(bag, features, coords, np.ones(3, np.float32), made)
+    code, _, err = run("report", bag, "--out", tmp_path / "out")
+    assert code == 1
+    assert "another-encoder" in err
+    assert "efficientnet-lite0" in err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["failures.csv"]

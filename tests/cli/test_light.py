@@ -23,7 +23,7 @@ from wsi_mivpg.cli.main import main
 try:
     main(sys.argv[1:])
 except SystemExit as leaving:
-    heavy = sorted({"torch", "transformers", "timm", "numpy", "pydantic"} & set(sys.modules))
+    heavy = sorted({"torch", "transformers", "timm", "numpy"} & set(sys.modules))
     print("heavy:", heavy, file=sys.stderr)
     sys.exit(leaving.code)
 """

@@ -1,7 +1,7 @@
 """One slide's features in one HDF5 file, with how they were made.
 
-Datasets `features` (N, D) float16, `coords` (N, 2) int64 and `tissue_fraction` (N,) float32; provenance in the
-root's attributes. It knows neither slides nor models.
+Datasets `features` (N, D) float16, `coords` (N, 2) int64 and `tissue_fraction` (N,) float32; provenance in
+the root's attributes. It knows neither slides nor models.
 """
 
 import dataclasses
@@ -156,7 +156,7 @@ def _provenance_of(file: h5py.File, path: Path) -> BagProvenance:
     try:
         return BagProvenance(**{name: kind(file.attrs[name]) for name, kind in kinds.items()})
     except (TypeError, ValueError) as error:
-        raise BagError(f"{path}: an attribute has the wrong type ({error}); extract the slide again") from error
+        raise BagError(f"{path}: an attribute has a wrong type ({error}); extract the slide again") from error
 
 
 def _checked_length(file: h5py.File, path: Path, dim: int) -> int:

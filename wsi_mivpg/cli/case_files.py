@@ -40,7 +40,7 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class WrittenCase:
-    """A report whose page is on disk, with uint8 (H, W, 3) of its slide for the index; None without a slide."""
+    """A report whose page is on disk, and its slide as uint8 (H, W, 3), if it has one."""
 
     report: Report
     thumbnail: Pixels | None

@@ -1,6 +1,6 @@
 """What every command shares: exit codes, errors on stderr, results on stdout, progress on stderr.
 
-Knows nothing of slides or models. Rich is loaded only when a progress bar is shown.
+Knows nothing of slides or models; anything heavy is loaded only when it is needed.
 """
 
 import json
@@ -80,6 +80,13 @@ def progress(label: str) -> Iterator[Callable[[int, int, str], None]]:
         yield lambda done, total, name: bar.update(
             task, completed=done, total=total, description=f"{label} {name}"
         )
+
+
+def quieten_transformers() -> None:
+    """Keep the library's own progress bars off stderr; ours say what is going on."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _plain_lines(label: str) -> Callable[[int, int, str], None]:

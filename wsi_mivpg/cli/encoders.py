@@ -11,7 +11,7 @@ EXAMPLES = "Examples: wsi-mivpg encoders · wsi-mivpg encoders --json"
 
 
 def encoders(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List the tile encoders: dimension, tile size, resolution, licence, and whether each is available here."""
+    """List the tile encoders: size, resolution, licence, and whether each is available here."""
     from wsi_mivpg.encoders.registry import REGISTRY, is_available
 
     data = []

@@ -83,4 +83,4 @@ def _as_text(one: dict[str, Any]) -> str:
         ("reader", f"{one['reader']}, vendor {one['vendor']}"),
         ("tissue tiles", f"{one['n_tiles']} of {one['tile_px']} px at {one['target_mpp']:g} microns per px"),
     ]
-    return one["slide"] + "\n" + "\n".join(f"  {name:<15} {value}" for name, value in rows)
+    return f"{one['slide']}\n" + "\n".join(f"  {name:<15} {value}" for name, value in rows)

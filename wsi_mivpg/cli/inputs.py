@@ -32,7 +32,7 @@ class Inputs:
 
 
 def collect(given: Sequence[Path], *, bags_too: bool = False) -> Inputs:
-    """Find the slides of each input; with `bags_too` also bags, which count in a folder only if it has no slides.
+    """Find the slides of each input; with `bags_too` also bags, in a folder only where it has no slides.
 
     Raises:
         SlideError: two inputs have the same name without suffix, and so would be one case.
@@ -102,7 +102,7 @@ def extract_all(
 
 
 def write_failures(folder: Path, found: Inputs) -> None:
-    """Write all failures of a run to ``failures.csv`` (slide, error); without any, remove an earlier run's."""
+    """Write all failures of a run to ``failures.csv`` (slide, error); with none, remove that file."""
     from wsi_mivpg.extraction.extract import Failure
     from wsi_mivpg.extraction.extract import write_failures as write
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "Examples: wsi-mivpg report slide.svs --out out/report · "
-    "wsi-mivpg report slides/ --model my_model --out out/report · wsi-mivpg report bags/ --out out/report --json"
+    "wsi-mivpg report slides/ --model my_model --out out/report · "
+    "wsi-mivpg report bags/ --out out/report --json"
 )
 DEMO = "demo"
 
@@ -82,11 +83,14 @@ def _load_model(model: str, device: str) -> "SlideCaptioner":
         )
         raise ModelError(f"{folder}: no such model; {way_out}")
     console.note(f"load model {model}")
+    import torch
+
     from wsi_mivpg.captioner import SlideCaptioner
 
-    captioner = SlideCaptioner.from_pretrained(folder).eval()
+    console.quieten_transformers()
+    captioner: SlideCaptioner = SlideCaptioner.from_pretrained(folder)
     try:
-        captioner.to(device)  # type: ignore[arg-type]
+        torch.nn.Module.to(captioner, device)
     except (RuntimeError, AssertionError) as error:
         raise ModelError(f"cannot run the model on device {device!r}: {error}; try --device cpu") from error
     return captioner

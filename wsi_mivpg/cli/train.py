@@ -1,5 +1,7 @@
 """``wsi-mivpg train``: from a recipe to a model: compose the cohorts' slides, extract them, train."""
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,8 +49,11 @@ def train(
 
     from wsi_mivpg.training import train as train_model
 
+    console.quieten_transformers()
+
     console.note(f"train {settings.name}: {settings.optim.steps} steps, log in {out}")
-    done = train_model(settings, cases, out, resume=not fresh)
+    with redirect_stdout(sys.stderr):  # the Trainer prints its log; stdout is for the result
+        done = train_model(settings, cases, out, resume=not fresh)
     payload = {
         "model": str(done.model_dir),
         "steps": done.steps,
@@ -57,7 +62,7 @@ def train(
         "cases": len(cases),
         "failures": found.failures,
     }
-    text = f"{done.model_dir}: {done.steps} steps in {done.seconds:.0f} s, last loss {done.final_loss:.4f} per token"
+    text = f"{done.model_dir}: {done.steps} steps, {done.seconds:.0f} s, last loss {done.final_loss:.4f}"
     console.result(payload, text, as_json=as_json)
     console.finish(1, len(found.failures))
 
@@ -90,11 +95,12 @@ def _cases_with_bags(
     found = Inputs(
         slides=[slide for cases in composed.values() for case in cases for slide in case.slide_paths]
     )
-    bags = {
-        made.slide_id: made.bag_path
-        for made in extract_all(found, folder / "bags", encoder=encoder, device=device)
-        if made.n_tiles
-    }
+    bags: dict[str, Path] = {}
+    for made in extract_all(found, folder / "bags", encoder=encoder, device=device):
+        if made.n_tiles:
+            bags[made.slide_id] = made.bag_path
+        else:
+            found.fail(made.slide_id, f"slide {made.slide_id}: no tissue found; its case is left out")
     complete: list[Case] = []
     for name, cases in composed.items():
         with_bags = [
@@ -108,7 +114,8 @@ def _cases_with_bags(
 
 
 def _composed(cohort: "VirtualCohort", folder: Path) -> "list[Case]":
-    from wsi_mivpg.cohorts.virtual import SPLITS, compose_cohort
+    from wsi_mivpg.cohorts.case import SPLITS
+    from wsi_mivpg.cohorts.virtual import compose_cohort
 
     total = sum(cohort.count(split) for split in SPLITS)
     done = 0

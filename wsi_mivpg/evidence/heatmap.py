@@ -87,7 +87,7 @@ def attention_rgba(
 def _on_grid(coords: NDArray[np.integer], tile_size_l0: float) -> NDArray[np.float64]:
     """Undo the rounding of level-0 corners that lie on the grid anchored at (0, 0)."""
     exact = np.rint(coords / tile_size_l0) * tile_size_l0
-    return np.where(np.abs(exact - coords) <= 0.5, exact, coords.astype(np.float64))
+    return np.asarray(np.where(np.abs(exact - coords) <= 0.5, exact, coords), np.float64)
 
 
 def _colours(values: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -95,4 +95,5 @@ def _colours(values: NDArray[np.float64]) -> NDArray[np.uint8]:
     stops = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in STOPS], np.float64)
     at = np.linspace(0, 1, len(stops))
     channels = [np.interp(values, at, stops[:, i]) for i in range(3)]
-    return np.rint(np.stack([*channels, np.full(len(values), 255.0)], axis=1)).astype(np.uint8)
+    rgba = np.stack([*channels, np.full(len(values), 255.0)], axis=1)
+    return np.asarray(np.rint(rgba), np.uint8)

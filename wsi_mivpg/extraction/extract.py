@@ -1,6 +1,7 @@
 """Slides to bags: read tiles ahead in threads, encode in batches, write, resume, and report what failed.
 
-The one encode loop of the package. What is tissue, where tiles lie and how they are encoded is decided elsewhere.
+The one encode loop of the package. What is tissue, where tiles lie and how they are encoded is not
+decided here.
 """
 
 import csv
@@ -243,11 +244,13 @@ def _provenance(slide: Slide, encoder: TileEncoder, min_tissue: float) -> BagPro
         settings_hash="",
         version=wsi_mivpg.__version__,
     )
-    return dataclasses.replace(unhashed, settings_hash=canonical_hash({"schema": SCHEMA, **_settings(unhashed)}))
+    settings_hash = canonical_hash({"schema": SCHEMA, **_settings(unhashed)})
+    return dataclasses.replace(unhashed, settings_hash=settings_hash)
 
 
 def _settings(provenance: BagProvenance) -> dict[str, object]:
-    return {name: value for name, value in dataclasses.asdict(provenance).items() if name not in _NOT_SETTINGS}
+    fields = dataclasses.asdict(provenance)
+    return {name: value for name, value in fields.items() if name not in _NOT_SETTINGS}
 
 
 def _length_if_same(bag_path: Path, wanted: BagProvenance) -> int:

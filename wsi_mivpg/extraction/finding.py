@@ -9,14 +9,15 @@ from pathlib import Path
 from wsi_mivpg.errors import SlideError
 
 SLIDE_SUFFIXES = frozenset(
-    ".svs .tif .tiff .ndpi .mrxs .scn .vms .vmu .bif .svslide .qptiff .dcm .dicom .czi".split()
+    {".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".qptiff", ".czi"}
+    | {".dcm", ".dicom"}
 )
 
 
 def find_slides(inputs: Iterable[Path]) -> list[Path]:
-    """Return the slides meant by `inputs`: files as they are named, folders searched recursively in name order.
+    """Return the slides meant by `inputs`: files as they are named, folders with all below them.
 
-    Hidden files are left out; a file named twice is returned once.
+    Folders give their slides in name order. Hidden files are left out; a file named twice is returned once.
 
     Raises:
         SlideError: a path does not exist, or a folder holds no slide.
@@ -26,7 +27,8 @@ def find_slides(inputs: Iterable[Path]) -> list[Path]:
         if path.is_dir():
             inside = [file for file in sorted(path.rglob("*")) if _looks_like_a_slide(file)]
             if not inside:
-                raise SlideError(f"{path}: no slides in this folder; known are {' '.join(sorted(SLIDE_SUFFIXES))}")
+                known = " ".join(sorted(SLIDE_SUFFIXES))
+                raise SlideError(f"{path}: no slides in this folder; known are {known}")
             found.update(dict.fromkeys(inside))
         elif path.exists():
             found[path] = None
@@ -45,7 +47,9 @@ def unique_ids(slides: Iterable[Path]) -> dict[str, Path]:
     for path in slides:
         other = by_id.setdefault(path.stem, path)
         if other != path:
-            raise SlideError(f"{other} and {path} have the same name {path.stem!r}; rename one or extract them apart")
+            raise SlideError(
+                f"{other} and {path} have the same name {path.stem!r}; rename one or extract them apart"
+            )
     return by_id
 
 

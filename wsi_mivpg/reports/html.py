@@ -117,7 +117,7 @@ def write_case(folder: Path, report: Report, panels: Sequence[SlidePanel]) -> Pa
 def file_name(case_id: str) -> str:
     """Return a portable ``*.html`` name; a changed id gets a hash, so that two cases never share a page."""
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", case_id).strip(".-")[:80]
-    if safe == case_id and safe.lower() != "index":
+    if safe and safe == case_id and safe.lower() != "index":
         return f"{safe}.html"
     return f"{safe or 'case'}-{hashlib.sha256(case_id.encode()).hexdigest()[:8]}.html"
 
@@ -178,9 +178,7 @@ def _made_by(report: Report) -> list[tuple[str, str]]:
     """Rows of the table 'How this was made', in reading order; what is not known is left out."""
     made = report.provenance
     rows: list[tuple[str, str | None]] = [("Written", made.created)]
-    rows += [
-        (_label(key), None if value is None else _plain(value)) for key, value in report.model.items()
-    ]
+    rows += [(_label(key), None if value is None else _plain(value)) for key, value in report.model.items()]
     rows.append(("Tile encoder", made.encoder))
     rows.append(("Encoder weights (sha256)", made.encoder_weights_sha256))
     if report.mean_logprob is not None:
@@ -188,12 +186,14 @@ def _made_by(report: Report) -> list[tuple[str, str]]:
         rows.append(
             (
                 "Mean log-probability of a token",
-                f"{report.mean_logprob:.3f} (probability {probability:.2f}); how fluent the model found its own "
-                "text, not how likely it is to be right",
+                f"{report.mean_logprob:.3f} (probability {probability:.2f}); how fluent the model found "
+                "its own text, not how likely it is to be right",
             )
         )
     rows.append(("Time taken", None if made.seconds is None else f"{made.seconds:.1f}\u202fs"))
-    rows.append(("Software", ", ".join(f"{name} {version}" for name, version in made.versions.items()) or None))
+    rows.append(
+        ("Software", ", ".join(f"{name} {version}" for name, version in made.versions.items()) or None)
+    )
     return [(label, value) for label, value in rows if value]
 
 

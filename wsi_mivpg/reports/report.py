@@ -38,7 +38,7 @@ class SlideSummary(_Frozen):
 
 
 class TopTile(_Frozen):
-    """A tile that the model attended to most: level-0 corner and side in px, weight as a share of the case."""
+    """A tile that the model attended to most: level-0 corner and side in px, weight as share of the case."""
 
     slide_id: str
     x: int
@@ -103,5 +103,6 @@ def _parsed(line: str, path: Path, number: int) -> Report:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "line"
         raise TextsError(
-            f"{path}, line {number} is not a report: {where}: {first['msg']}; write it again with wsi-mivpg report"
+            f"{path}, line {number} is not a report: {where}: {first['msg']}; "
+            "write it again with `wsi-mivpg report`"
         ) from error

@@ -48,7 +48,8 @@ class Slide:
         self.mpp = mpp
         self.mpp_source = mpp_source
         self.vendor = str(handle.properties.get(f"{reader}.vendor") or "unknown")
-        self.level_sizes_px: tuple[tuple[int, int], ...] = tuple((int(w), int(h)) for w, h in handle.level_dimensions)
+        sizes = ((int(width), int(height)) for width, height in handle.level_dimensions)
+        self.level_sizes_px: tuple[tuple[int, int], ...] = tuple(sizes)
         self.size_px = self.level_sizes_px[0]
         self._reader_downsamples = tuple(float(d) for d in handle.level_downsamples)
         self.downsamples = tuple(true_downsample(self.vendor, said) for said in self._reader_downsamples)
@@ -91,7 +92,7 @@ class Slide:
         return pixels
 
     def read_region(self, x: float, y: float, size_px: int | tuple[int, int], mpp: float) -> Pixels:
-        """Read the field of view of `size_px` pixels of `mpp` microns whose corner is (x, y) in level-0 pixels.
+        """Read `size_px` pixels of `mpp` microns each; their top left corner is (x, y) in level-0 pixels.
 
         The field of view is exact: `size_px * mpp / self.mpp` level-0 pixels, from the coarsest level that is
         not coarser than `mpp`, resampled with a float box.
@@ -107,7 +108,7 @@ class Slide:
         return self._render((x, y, width * scale, height * scale), (width, height))
 
     def thumbnail(self, max_side_px: int) -> Pixels:
-        """Return the whole slide as uint8[height, width, 3], its longer side `max_side_px` (never enlarged)."""
+        """Return the whole slide as uint8[height, width, 3], never enlarged beyond level 0."""
         scale = max(1.0, max(self.size_px) / max_side_px)
         width, height = (max(1, round(side / scale)) for side in self.size_px)
         return self._render((0.0, 0.0, float(self.size_px[0]), float(self.size_px[1])), (width, height))
@@ -123,7 +124,7 @@ class Slide:
         return digest.hexdigest()
 
     def _render(self, box_l0: tuple[float, float, float, float], size_px: tuple[int, int]) -> Pixels:
-        """Resample the level-0 box (x, y, width, height) to `size_px`, in blocks so that memory stays small."""
+        """Resample the level-0 box (x, y, width, height) to `size_px`, in blocks that fit memory."""
         x, y, box_width, box_height = box_l0
         width, height = size_px
         scale_x, scale_y = box_width / width, box_height / height
@@ -140,7 +141,9 @@ class Slide:
                 pixels[top : top + part[1], left : left + part[0]] = self._resample(box, part, level)
         return pixels
 
-    def _resample(self, box_l0: tuple[float, float, float, float], size_px: tuple[int, int], level: int) -> Pixels:
+    def _resample(
+        self, box_l0: tuple[float, float, float, float], size_px: tuple[int, int], level: int
+    ) -> Pixels:
         """Read the pixels that cover a level-0 box, with a margin for the filter, and resample them once."""
         x, y, width, height = (value / self.downsamples[level] for value in box_l0)
         margin_x, margin_y = math.ceil(width / size_px[0]) + 1, math.ceil(height / size_px[1]) + 1
@@ -173,7 +176,8 @@ class Slide:
                     image = self._handle.read_region(corner, level, size_px)
         except Exception as error:  # readers raise many kinds for damaged data
             raise SlideError(
-                f"{self.path}: cannot decode level {level} at {corner}: {error}; the file may be damaged, copy it again"
+                f"{self.path}: cannot decode level {level} at {corner}: {error}; "
+                "the file may be damaged, copy it again"
             ) from error
         return _over_white(image)
 
@@ -206,9 +210,9 @@ def open_slide(path: Path | str, *, mpp: float | None = None) -> Slide:
 def true_downsample(vendor: str, said: float) -> float:
     """Return a level's downsample from the ratio of sizes that a reader gives.
 
-    Aperio scanners divide by a whole number and drop the odd last pixels: 4443 -> 2221 is exactly 2, not 2.0005,
-    and the ratio would shift the far corner by two level-0 pixels. Other writers resize to the whole size, so
-    their ratio is the truth (both measured on real slides).
+    Aperio scanners divide by a whole number and drop the odd last pixels: 4443 -> 2221 is exactly 2, not
+    2.0005, and the ratio would shift the far corner by two level-0 pixels. Elsewhere the ratio is believed;
+    it was the better of the two on the real generic TIFF pyramids where both were measured.
     """
     is_nearly_whole = abs(said - round(said)) < 0.005 * said
     return float(round(said)) if vendor == "aperio" and is_nearly_whole else said
@@ -216,7 +220,8 @@ def true_downsample(vendor: str, said: float) -> float:
 
 def coarsest_level(downsamples: Sequence[float], scale: float) -> int:
     """Return the coarsest level whose downsample is at most `scale` (level-0 px per output px)."""
-    usable = [level for level, downsample in enumerate(downsamples) if downsample <= scale * (1 + _LEVEL_TOLERANCE)]
+    most = scale * (1 + _LEVEL_TOLERANCE)
+    usable = [level for level, downsample in enumerate(downsamples) if downsample <= most]
     return max(usable, key=lambda level: downsamples[level], default=0)
 
 

@@ -73,8 +73,8 @@ def plan_tiles(
     """
     if target_mpp < slide_mpp * (1 - UPSAMPLING_TOLERANCE):
         raise ResolutionError(
-            f"the slide has {slide_mpp:g} microns per pixel, coarser than the {target_mpp:g} that the encoder needs; "
-            "use a scan of higher magnification, or correct a wrong value with --mpp"
+            f"the slide has {slide_mpp:g} microns per pixel, coarser than the {target_mpp:g} that the "
+            "encoder needs; use a scan of higher magnification, or correct a wrong value with --mpp"
         )
     size_l0 = tile_px * target_mpp / slide_mpp
     columns, rows = (_starts(side, size_l0) for side in slide_size_px)
@@ -102,4 +102,5 @@ def plan_tiles(
 def _starts(side_px: int, size_l0: float) -> npt.NDArray[np.int64]:
     """Return the rounded starts of all tiles of `size_l0` that end within `side_px`; int64[K]."""
     starts = np.rint(np.arange(int(side_px // size_l0) + 1) * size_l0).astype(np.int64)
-    return starts[starts + size_l0 <= side_px + 1e-6]
+    inside: npt.NDArray[np.int64] = starts[starts + size_l0 <= side_px + 1e-6]
+    return inside

@@ -11,6 +11,11 @@ import numpy.typing as npt
 from scipy import ndimage
 from skimage import filters, measure, morphology
 
+# scikit-image ships partly untyped functions.
+_filters: Any = filters
+_measure: Any = measure
+_morphology: Any = morphology
+
 TISSUE_METHOD = "otsu-od-chroma/1"
 
 _OD_FLOOR, _OD_CEILING = 0.03, 0.10
@@ -44,22 +49,22 @@ class TissueMask:
     @property
     def downsample_x(self) -> float:
         """Level-0 pixels per mask pixel along x."""
-        return self.slide_size_px[0] / self.mask.shape[1]
+        return float(self.slide_size_px[0] / self.mask.shape[1])
 
     @property
     def downsample_y(self) -> float:
         """Level-0 pixels per mask pixel along y."""
-        return self.slide_size_px[1] / self.mask.shape[0]
+        return float(self.slide_size_px[1] / self.mask.shape[0])
 
     @property
     def mpp_x(self) -> float:
         """Microns per mask pixel along x."""
-        return self.downsample_x * self.slide_mpp
+        return float(self.downsample_x * self.slide_mpp)
 
     @property
     def mpp_y(self) -> float:
         """Microns per mask pixel along y."""
-        return self.downsample_y * self.slide_mpp
+        return float(self.downsample_y * self.slide_mpp)
 
     @property
     def tissue_mm2(self) -> float:
@@ -94,15 +99,15 @@ class TissueMask:
         scale = np.array([self.downsample_x, self.downsample_y])
         limit = np.array(self.slide_size_px, dtype=np.float64)
         outlines = []
-        for contour in measure.find_contours(padded, 0.5):
+        for contour in _measure.find_contours(padded, 0.5):
             # Padded pixel (r, c) has its centre at mask position (r - 0.5, c - 0.5), edges at whole numbers.
-            line = measure.approximate_polygon(contour, tolerance=0.7)
+            line = _measure.approximate_polygon(contour, tolerance=0.7)
             if len(line) >= 4:
                 outlines.append(np.clip((line[:, ::-1] - 0.5) * scale, 0, limit))
         return outlines
 
     def to_geojson(self) -> dict[str, Any]:
-        """Return a GeoJSON FeatureCollection that QuPath opens: one Polygon for each region, holes included."""
+        """Return a GeoJSON FeatureCollection that QuPath opens: a Polygon for each region, with its holes."""
         labels, count = ndimage.label(self.mask)
         features = []
         for label in range(1, count + 1):
@@ -124,8 +129,8 @@ def find_tissue(slide: _HasThumbnail, *, mask_mpp: float = 8.0) -> TissueMask:
     """Find the tissue of a slide.
 
     A pixel is tissue where it is darker or more coloured than the glass: Otsu thresholds, held between fixed
-    floors (so a blank slide stays empty) and ceilings (so pale tissue beside dark tissue is kept). White lumens
-    inside tissue are filled, specks dropped.
+    floors (so a blank slide stays empty) and ceilings (so pale tissue beside dark tissue is kept). White
+    lumens inside tissue are filled, specks dropped.
 
     Args:
         slide: an open slide.
@@ -147,9 +152,18 @@ def tissue_of(pixels: npt.NDArray[np.uint8], mpp: float) -> npt.NDArray[np.bool_
     tissue |= chroma > _otsu_within(chroma, _CHROMA_FLOOR, _CHROMA_CEILING)
     radius = max(1, round(_CLOSING_UM / 2 / mpp))
     closed = np.pad(tissue, radius)
-    closed = ndimage.binary_closing(closed, structure=morphology.disk(radius))[radius:-radius, radius:-radius]
-    filled = morphology.remove_small_holes(closed, max_size=int(_LARGEST_HOLE_UM2 / mpp**2))
-    kept: npt.NDArray[np.bool_] = morphology.remove_small_objects(filled, max_size=int(_LARGEST_SPECK_UM2 / mpp**2))
+    closed = ndimage.binary_closing(closed, structure=_morphology.disk(radius))[
+        radius:-radius, radius:-radius
+    ]
+    # Glass that reaches the image's edge is not a hole, however small.
+    without_holes = ndimage.binary_fill_holes(closed)
+    lakes = _without_small(without_holes & ~closed, _LARGEST_HOLE_UM2 / mpp**2)
+    return _without_small(without_holes & ~lakes, _LARGEST_SPECK_UM2 / mpp**2)
+
+
+def _without_small(mask: npt.NDArray[np.bool_], largest_px: float) -> npt.NDArray[np.bool_]:
+    """Drop connected regions of at most `largest_px` pixels."""
+    kept: npt.NDArray[np.bool_] = _morphology.remove_small_objects(mask, max_size=int(largest_px))
     return kept
 
 
@@ -166,7 +180,7 @@ def _glass_colour(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def _otsu_within(values: npt.NDArray[np.float32], floor: float, ceiling: float) -> float:
     if values.min() == values.max():
         return ceiling
-    return float(np.clip(filters.threshold_otsu(np.clip(values, 0, 2 * ceiling)), floor, ceiling))
+    return float(np.clip(_filters.threshold_otsu(np.clip(values, 0, 2 * ceiling)), floor, ceiling))
 
 
 def _mask_range(

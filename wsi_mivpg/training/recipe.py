@@ -17,15 +17,16 @@ class _Section(BaseModel):
 class AdapterSettings(_Section):
     """Sizes of the adapter; the defaults are the demonstration's."""
 
-    hidden_size: int = Field(256, ge=1)
-    num_hidden_layers: int = Field(4, ge=1)
-    num_attention_heads: int = Field(4, ge=1)
-    intermediate_size: int = Field(1024, ge=1)
-    encoder_hidden_size: int = Field(256, ge=1)
-    cross_attention_frequency: int = Field(2, ge=1)
-    num_query_tokens: int = Field(16, ge=1)
-    hidden_dropout_prob: float = Field(0.1, ge=0, lt=1)
-    attention_probs_dropout_prob: float = Field(0.0, ge=0, lt=1)
+    hidden_size: int = Field(default=256, ge=1)
+    num_hidden_layers: int = Field(default=4, ge=1)
+    num_attention_heads: int = Field(default=4, ge=1)
+    intermediate_size: int = Field(default=1024, ge=1)
+    encoder_hidden_size: int = Field(default=256, ge=1)
+    cross_attention_frequency: int = Field(default=2, ge=1)
+    num_query_tokens: int = Field(default=16, ge=1)
+    hidden_dropout_prob: float = Field(default=0.1, ge=0, lt=1)
+    initializer_range: float = Field(default=0.02, gt=0)
+    attention_probs_dropout_prob: float = Field(default=0.0, ge=0, lt=1)
     csa: bool = True
     csa_carry: Literal["cumulative", "reset"] = "cumulative"
 
@@ -33,9 +34,9 @@ class AdapterSettings(_Section):
 class LoraSettings(_Section):
     """Low-rank updates of the language model."""
 
-    r: int = Field(8, ge=1)
-    alpha: int = Field(16, ge=1)
-    dropout: float = Field(0.05, ge=0, lt=1)
+    r: int = Field(default=8, ge=1)
+    alpha: int = Field(default=16, ge=1)
+    dropout: float = Field(default=0.05, ge=0, lt=1)
     target_modules: list[str] = ["q_proj", "k_proj", "v_proj", "o_proj"]
 
 
@@ -46,23 +47,23 @@ class ModelSettings(_Section):
     language_model: str = "smollm2-135m-instruct"
     lora: LoraSettings | None = LoraSettings()
     prompt: str = "Describe the tissue."
-    max_new_tokens: int = Field(96, ge=1)
+    max_new_tokens: int = Field(default=96, ge=1)
     demonstration: bool = False
 
 
 class OptimSettings(_Section):
     """How it is trained: AdamW, linear warm-up, cosine decay to zero."""
 
-    steps: int = Field(1000, ge=1)
-    batch_size: int = Field(8, ge=1)
-    lr_adapter: float = Field(5e-4, gt=0)
-    lr_lora: float = Field(5e-4, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
-    warmup_steps: int = Field(50, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
-    instance_dropout: float = Field(0.1, ge=0, lt=1)
+    steps: int = Field(default=1000, ge=1)
+    batch_size: int = Field(default=8, ge=1)
+    lr_adapter: float = Field(default=5e-4, gt=0)
+    lr_lora: float = Field(default=5e-4, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    warmup_steps: int = Field(default=50, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    instance_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Greatest share of a bag's instances that a step leaves out; drawn uniformly from 0 to this."""
-    save_every: int = Field(200, ge=1)
+    save_every: int = Field(default=200, ge=1)
 
 
 class Recipe(_Section):

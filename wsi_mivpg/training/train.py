@@ -166,6 +166,7 @@ def _arguments(recipe: Recipe, out_dir: Path) -> TrainingArguments:
         lr_scheduler_type="cosine",
         warmup_steps=optim.warmup_steps,
         max_grad_norm=optim.max_grad_norm,
+        use_cpu=not torch.cuda.is_available(),
         bf16=recipe.precision == "bf16",
         seed=recipe.seed,
         logging_steps=10,
