@@ -84,21 +84,29 @@ def score_cohort(captioner: SlideCaptioner, cases: Sequence[Case], out: Path, se
     }
     scores = {name: evaluate(predictions, references, truths) for name, predictions in texts.items()}
     colours = {split: [colours_of(case) for case in group] for split, group in (("train", train), ("test", test))}
-    findings = {split: [(case.truth or {})["finding"] for case in group] for split, group in (("train", train), ("test", test))}
+    findings = {
+        split: [(case.truth or {})["finding"] for case in group] for split, group in (("train", train), ("test", test))
+    }
     folder = out / "texts"
     folder.mkdir(exist_ok=True)
     (folder / f"{test[0].case_id.split('-')[0]}.json").write_text(
-        json.dumps([{"id": i, "reference": references[i][0], **{n: t[i] for n, t in texts.items()}} for i in ids], indent=1)
+        json.dumps(
+            [{"id": i, "reference": references[i][0], **{n: t[i] for n, t in texts.items()}} for i in ids],
+            indent=1,
+        )
     )
     return {
         "train_cases": len(train),
         "test_cases": len(test),
         "references_per_case": len(test[0].reports),
         "seconds_per_report": round(seconds / len(test), 2),
-        "chance_with_another_slide": round(float(np.mean([findings["test"].count(f) / len(test) for f in findings["test"]])), 3),
+        "chance_with_another_slide": round(
+            float(np.mean([findings["test"].count(f) / len(test) for f in findings["test"]])), 3
+        ),
         "signature": next(iter(scores.values())).signature,
         "colour_baseline_finding_accuracy": round(
-            colour_accuracy(np.array(colours["train"]), findings["train"], np.array(colours["test"]), findings["test"]), 3
+            colour_accuracy(np.array(colours["train"]), findings["train"], np.array(colours["test"]), findings["test"]),
+            3,
         ),
         "systems": {name: summary(score) for name, score in scores.items()},
     }

@@ -73,11 +73,7 @@ def tiled_slide(tmp_path: Path) -> TiledSlide:
         with tifffile.TiffWriter(path) as tiff:
             for level in range(levels):
                 side = (size_px[0] >> 2 * level, size_px[1] >> 2 * level)
-                part = (
-                    np.asarray(Image.fromarray(pixels).resize(side, Image.Resampling.BOX))
-                    if level
-                    else pixels
-                )
+                part = np.asarray(Image.fromarray(pixels).resize(side, Image.Resampling.BOX)) if level else pixels
                 tiff.write(part, subfiletype=1 if level else 0, **tags)
         return path
 

@@ -30,9 +30,7 @@ except SystemExit as leaving:
 
 
 def run_probe(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", _PROBE, *arguments], capture_output=True, text=True, check=False
-    )
+    return subprocess.run([sys.executable, "-c", _PROBE, *arguments], capture_output=True, text=True, check=False)
 
 
 def test_help_loads_nothing_heavy():

@@ -58,9 +58,7 @@ def test_truth_measured_on_any_map_adds_up(
     assert truth.n_foci == measure.label(main, connectivity=1).max()
     assert set(truth.touches) <= set(truth.shares) - {"glandular_tumour"}
     # Glass surrounds every fragment, so no tissue is cut off by the slide's edge.
-    border = np.concatenate(
-        [label_map.index[0], label_map.index[-1], label_map.index[:, 0], label_map.index[:, -1]]
-    )
+    border = np.concatenate([label_map.index[0], label_map.index[-1], label_map.index[:, 0], label_map.index[:, -1]])
     assert not border.any()
 
 

@@ -71,9 +71,7 @@ def test_the_trained_network_recognises_more_than_noise(encoder):
 
 
 @needs_weights
-@pytest.mark.parametrize(
-    "tiles", [np.zeros((1, 200, 224, 3), np.uint8), np.zeros((1, 224, 224, 3), np.float32)]
-)
+@pytest.mark.parametrize("tiles", [np.zeros((1, 200, 224, 3), np.uint8), np.zeros((1, 224, 224, 3), np.float32)])
 def test_tiles_of_another_size_or_type_are_refused(encoder, tiles):
     with pytest.raises(EncoderError, match="224x224x3"):
         encoder.encode(tiles)

@@ -48,9 +48,7 @@ def test_scores_agree_with_a_calculation_by_hand():
     scores = text_scores({"a": "the cat sat"}, {"a": ["the cat sat down"]})
     assert scores["bleu_1"] == pytest.approx(np.exp(1 - 4 / 3), abs=1e-6)
     precision, recall = 1.0, 0.75
-    assert scores["rouge_l"] == pytest.approx(
-        (1 + 1.2**2) * precision * recall / (recall + 1.2**2 * precision)
-    )
+    assert scores["rouge_l"] == pytest.approx((1 + 1.2**2) * precision * recall / (recall + 1.2**2 * precision))
 
 
 def test_missing_and_extra_ids_are_both_listed():
@@ -105,9 +103,7 @@ def test_a_missing_file_is_a_clear_error(tmp_path: Path):
 
 def test_truths_come_from_a_manifest_only_when_every_case_has_one(tmp_path: Path):
     path = tmp_path / "cohort.jsonl"
-    lines = [
-        json.dumps({"case_id": name, "reports": ["x"], "truth": truth}) for name, truth in TRUTHS.items()
-    ]
+    lines = [json.dumps({"case_id": name, "reports": ["x"], "truth": truth}) for name, truth in TRUTHS.items()]
     path.write_text("\n".join(lines))
     assert load_truths(path) == TRUTHS
     path.write_text(lines[0] + '\n{"case_id": "c", "reports": ["x"], "truth": null}')
@@ -135,8 +131,5 @@ def test_colour_statistics_are_mean_and_deviation_of_the_chosen_pixels():
     pixels = np.zeros((2, 2, 3), np.uint8)
     pixels[0] = 100
     assert colour_statistics(pixels).tolist() == [50.0] * 6
-    assert (
-        colour_statistics(pixels, np.array([[True, True], [False, False]])).tolist()
-        == [100.0] * 3 + [0.0] * 3
-    )
+    assert colour_statistics(pixels, np.array([[True, True], [False, False]])).tolist() == [100.0] * 3 + [0.0] * 3
     assert colour_statistics(pixels, np.zeros((2, 2), bool)).tolist() == [255.0] * 3 + [0.0] * 3

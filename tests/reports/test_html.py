@@ -115,9 +115,7 @@ def test_a_case_of_two_slides_shows_both():
     assert "2 slides, 3 tiles read" in page
 
 
-@pytest.mark.parametrize(
-    "case_id", ["../../etc/passwd", "a/b", "index", "é", "", "x" * 300, ".hidden", "a b"]
-)
+@pytest.mark.parametrize("case_id", ["../../etc/passwd", "a/b", "index", "é", "", "x" * 300, ".hidden", "a b"])
 def test_any_case_id_gives_a_portable_file_name(case_id: str):
     name = file_name(case_id)
     assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}\.html", name)
@@ -131,11 +129,7 @@ def test_two_ids_never_share_a_file_and_a_plain_id_keeps_its_name():
 
 def test_the_index_links_to_the_written_page_and_names_failures(tmp_path: Path):
     path = write_case(tmp_path, report("a/b"), [])
-    links = [
-        a["href"]
-        for tag, a in Reader(index_page([report("a/b")], {"bad.svs": "not a slide"})).tags
-        if tag == "a"
-    ]
+    links = [a["href"] for tag, a in Reader(index_page([report("a/b")], {"bad.svs": "not a slide"})).tags if tag == "a"]
     assert links == [path.name]
     page = index_page([], {"bad.svs": "not a slide"})
     assert "bad.svs" in page

@@ -21,9 +21,7 @@ def test_native_region_equals_openslide_pixels(tiled_slide):
     assert np.array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize(
-    ("name", "x", "y"), [("CMU-1-Small-Region.svs", 700, 900), ("lungscc_HE3.tiff", 9001, 7003)]
-)
+@pytest.mark.parametrize(("name", "x", "y"), [("CMU-1-Small-Region.svs", 700, 900), ("lungscc_HE3.tiff", 9001, 7003)])
 def test_native_region_of_a_real_slide_equals_openslide_pixels(shared_data, name, x, y):
     path = shared_data / "slides" / name
     with open_slide(path) as slide, openslide.OpenSlide(path) as peer:

@@ -105,9 +105,7 @@ def find_embedded_file() -> Path:
 def _convert(gguf: Path, folder: Path) -> None:
     """De-quantise into a fresh float16 Llama; the copy leaves the GGUF loader's marks behind."""
     logging.getLogger(__name__).info("preparing %s (once, about 20 s)", EMBEDDED)
-    quantised: Any = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, gguf_file=gguf.name, dtype=torch.float32
-    )
+    quantised: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     settings = quantised.config.to_dict()
     for mark in ("quantization_config", "_name_or_path", "architectures", "transformers_version", "dtype"):
         settings.pop(mark, None)

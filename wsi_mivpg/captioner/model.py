@@ -66,9 +66,7 @@ class SlideCaptioner(PreTrainedModel):
         self.language_projection = nn.Linear(self.mivpg.config.hidden_size, embedding.embedding_dim)
         _start_like_tokens(self.language_projection, embedding.weight)
         self.language_model = _with_lora(language_model, config.lora)
-        self.prompt_ids: list[int] = tokenizer(chat_prompt(config.prompt), add_special_tokens=False)[
-            "input_ids"
-        ]
+        self.prompt_ids: list[int] = tokenizer(chat_prompt(config.prompt), add_special_tokens=False)["input_ids"]
         self.end_id = int(cast(int, tokenizer.eos_token_id))
         for module in self.modules():
             cast(Any, module)._is_hf_initialized = True
@@ -157,9 +155,7 @@ class SlideCaptioner(PreTrainedModel):
         if not is_main_process:
             return
         folder = Path(save_directory)
-        tensors = {
-            name: tensor.to("cpu", dtype).contiguous() for name, tensor in self.trained_state().items()
-        }
+        tensors = {name: tensor.to("cpu", dtype).contiguous() for name, tensor in self.trained_state().items()}
         with replaced(folder / WEIGHTS_FILE) as temporary:
             safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt"})
         write_text(folder / CONFIG_FILE, self.config.to_json_string())
@@ -218,9 +214,7 @@ class SlideCaptioner(PreTrainedModel):
         if (reports is None) == (labels is None):
             raise ModelError("give either reports or labels")
         if labels is None:
-            labels = pad_labels([self.encode_report(text) for text in cast(Sequence[str], reports)]).to(
-                self.device
-            )
+            labels = pad_labels([self.encode_report(text) for text in cast(Sequence[str], reports)]).to(self.device)
         prefix, _weights = self._prefix(instances, bag_sizes, output_attentions=False)
         inputs = labels[:, :-1].masked_fill(labels[:, :-1] == IGNORED, self.end_id)
         # Reports end where they end: what follows is causal and ignored, so that no attention mask is needed.
@@ -321,13 +315,9 @@ def read_config(folder: Path) -> CaptionerConfig:
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(
-            f"cannot read {file}: {error}; give a folder that `wsi-mivpg train` wrote"
-        ) from error
+        raise ModelError(f"cannot read {file}: {error}; give a folder that `wsi-mivpg train` wrote") from error
     if not isinstance(settings, dict) or settings.get("model_type") != CaptionerConfig.model_type:
-        raise ModelError(
-            f"{file} is not the configuration of a report model; give a folder that `train` wrote"
-        )
+        raise ModelError(f"{file} is not the configuration of a report model; give a folder that `train` wrote")
     return CaptionerConfig(**settings)
 
 
@@ -335,9 +325,7 @@ def _start_like_tokens(projection: nn.Linear, embeddings: Tensor) -> None:
     """Initialise so that prompt tokens, made of layer-normed queries, are as long as token embeddings."""
     mean_norm = float(embeddings.detach().float().norm(dim=1).mean())
     with torch.no_grad():
-        nn.init.normal_(
-            projection.weight, std=mean_norm / (projection.in_features * projection.out_features) ** 0.5
-        )
+        nn.init.normal_(projection.weight, std=mean_norm / (projection.in_features * projection.out_features) ** 0.5)
         nn.init.zeros_(projection.bias)
 
 

@@ -92,9 +92,7 @@ def write_overview(out: Path, written: list[WrittenCase], failures: dict[str, st
     write_text(out / "index.html", index_page(reports, failures, thumbnails))
 
 
-def _report(
-    bag: FeatureBag, generated: Generated, captioner: SlideCaptioner, model: str, seconds: float
-) -> Report:
+def _report(bag: FeatureBag, generated: Generated, captioner: SlideCaptioner, model: str, seconds: float) -> Report:
     made = bag.provenance
     weights = _weights(generated)
     coords = bag.coords
@@ -135,9 +133,7 @@ def _report(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             encoder=made.encoder,
             encoder_weights_sha256=made.encoder_weights_sha256,
-            versions={
-                name: metadata.version(name) for name in ("wsi-mivpg", "torch", "transformers", "timm")
-            },
+            versions={name: metadata.version(name) for name in ("wsi-mivpg", "torch", "transformers", "timm")},
             seconds=round(seconds, 2),
         ),
         mean_logprob=generated.mean_logprob,
@@ -155,9 +151,7 @@ def _warnings(bag: FeatureBag, generated: Generated) -> list[str]:
     return warnings
 
 
-def _panel(
-    path: Path, mpp: float | None, bag: FeatureBag, generated: Generated, report: Report
-) -> SlidePanel:
+def _panel(path: Path, mpp: float | None, bag: FeatureBag, generated: Generated, report: Report) -> SlidePanel:
     made = bag.provenance
     with open_slide(path, mpp=mpp) as slide:
         thumbnail = slide.thumbnail(THUMBNAIL_PX)

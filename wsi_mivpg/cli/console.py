@@ -16,6 +16,7 @@ from wsi_mivpg.errors import OutputError
 
 ALL_DONE = 0
 NOTHING_USABLE = 1
+WRONG_USAGE = 2
 SOME_FAILED = 3
 
 _SECONDS_BETWEEN_LINES = 5.0
@@ -77,9 +78,7 @@ def progress(label: str) -> Iterator[Callable[[int, int, str], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(label, total=None)
-        yield lambda done, total, name: bar.update(
-            task, completed=done, total=total, description=f"{label} {name}"
-        )
+        yield lambda done, total, name: bar.update(task, completed=done, total=total, description=f"{label} {name}")
 
 
 def quieten_transformers() -> None:

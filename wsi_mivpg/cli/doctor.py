@@ -86,9 +86,7 @@ def _encoder() -> Finding:
 
     name = "efficientnet-lite0"
     available, how_to_get = is_available(REGISTRY[name])
-    return Finding(
-        f"encoder {name}", "report", available, "weights found" if available else "no weights", how_to_get
-    )
+    return Finding(f"encoder {name}", "report", available, "weights found" if available else "no weights", how_to_get)
 
 
 def _language_model() -> Finding:
@@ -120,7 +118,5 @@ def _cache() -> Finding:
     try:
         console.writable_folder(folder)
     except WsiMivpgError as problem:
-        return Finding(
-            "cache", "report", False, str(problem), "set WSI_MIVPG_CACHE to a folder you can write"
-        )
+        return Finding("cache", "report", False, str(problem), "set WSI_MIVPG_CACHE to a folder you can write")
     return Finding("cache", "report", True, str(folder))

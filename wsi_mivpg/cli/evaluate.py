@@ -13,24 +13,28 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "Examples: wsi-mivpg evaluate out/report/reports.jsonl references.jsonl · "
-    "wsi-mivpg evaluate predictions.csv out/sample/virtual.jsonl --json"
+    "wsi-mivpg evaluate predictions.csv out/model/data/rendered.jsonl --split test --json"
 )
 
 
 def evaluate(
-    predictions: Annotated[
-        Path, typer.Argument(help="reports.jsonl, or any .jsonl, .csv or .json of texts.")
-    ],
+    predictions: Annotated[Path, typer.Argument(help="reports.jsonl, or any .jsonl, .csv or .json of texts.")],
     references: Annotated[
         Path, typer.Argument(help="The same kinds, one or more texts per case; a manifest may bring truth.")
     ],
+    split: Annotated[
+        str | None,
+        typer.Option(help="Of a manifest as REFERENCES, score against the cases of this split only."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Score texts against references of the same case ids, and facts where the references state the truth."""
     from wsi_mivpg.evaluation import evaluate as score
     from wsi_mivpg.evaluation import load_predictions, load_references, load_truths
 
-    scored = score(load_predictions(predictions), load_references(references), load_truths(references))
+    if split not in (None, "train", "val", "test"):
+        raise typer.BadParameter(f"{split!r} is not train, val or test", param_hint="--split")
+    scored = score(load_predictions(predictions), load_references(references, split), load_truths(references, split))
     console.result(asdict(scored), _as_text(scored), as_json=as_json)
 
 

@@ -17,9 +17,7 @@ EXAMPLES = (
 def extract(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Slides, or folders of slides.")],
     out: Annotated[Path, typer.Option(help="Folder for the bags, one <slide>.h5 each.")],
-    encoder: Annotated[
-        str, typer.Option(help="Tile encoder; see wsi-mivpg encoders.")
-    ] = "efficientnet-lite0",
+    encoder: Annotated[str, typer.Option(help="Tile encoder; see wsi-mivpg encoders.")] = "efficientnet-lite0",
     mpp: Annotated[
         float | None, typer.Option(help="Microns per pixel of level 0, where the files are silent or wrong.")
     ] = None,

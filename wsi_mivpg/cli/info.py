@@ -12,9 +12,7 @@ EXAMPLES = "Examples: wsi-mivpg info slide.svs · wsi-mivpg info slide.tif --mpp
 
 
 def info(
-    slides: Annotated[
-        list[Path], typer.Argument(metavar="SLIDE...", help="Slide files, or folders of them.")
-    ],
+    slides: Annotated[list[Path], typer.Argument(metavar="SLIDE...", help="Slide files, or folders of them.")],
     mpp: Annotated[
         float | None, typer.Option(help="Microns per pixel of level 0, where the file is silent or wrong.")
     ] = None,
@@ -53,9 +51,7 @@ def _describe(path: Path, mpp: float | None, target_mpp: float, tile_px: int) ->
 
     with open_slide(path, mpp=mpp) as slide:
         tissue = find_tissue(slide)
-        plan = plan_tiles(
-            slide.size_px, slide.mpp, target_mpp=target_mpp, tile_px=tile_px, coverage=tissue.coverage
-        )
+        plan = plan_tiles(slide.size_px, slide.mpp, target_mpp=target_mpp, tile_px=tile_px, coverage=tissue.coverage)
         return {
             "slide": str(path),
             "reader": slide.reader,

@@ -82,9 +82,7 @@ def extract_all(
     with console.progress("extract") as advance:
 
         def on_progress(now: "Progress") -> None:
-            advance(
-                now.done, now.total, f"{now.slide_id} (slide {now.slide_number} of {now.n_slides}), tiles"
-            )
+            advance(now.done, now.total, f"{now.slide_id} (slide {now.slide_number} of {now.n_slides}), tiles")
 
         summary = extract_many(
             found.slides,

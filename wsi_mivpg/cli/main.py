@@ -8,7 +8,7 @@ import typer
 
 from wsi_mivpg import __version__
 from wsi_mivpg.cli import cohort, console, doctor, encoders, evaluate, extract, info, report, train
-from wsi_mivpg.errors import WsiMivpgError
+from wsi_mivpg.errors import RecipeError, WsiMivpgError
 
 app = typer.Typer(
     name="wsi-mivpg",
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="wsi-mivpg")
     except WsiMivpgError as problem:
         console.error(problem)
-        sys.exit(console.NOTHING_USABLE)
+        sys.exit(console.WRONG_USAGE if isinstance(problem, RecipeError) else console.NOTHING_USABLE)
 
 
 if __name__ == "__main__":

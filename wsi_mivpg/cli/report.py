@@ -54,9 +54,7 @@ def report(
     written: list[WrittenCase] = []
     if len(found):
         captioner = _load_model(model, device)
-        cases = [_CaseInput(bag) for bag in found.bags] + _extracted(
-            found, captioner, out, device, mpp, overwrite
-        )
+        cases = [_CaseInput(bag) for bag in found.bags] + _extracted(found, captioner, out, device, mpp, overwrite)
         written = _write_cases(captioner, model, cases, out, mpp, found)
     write_failures(out, found)
     if written:
@@ -76,11 +74,7 @@ def _load_model(model: str, device: str) -> "SlideCaptioner":
 
     folder = Path(str(resources.files("wsi_mivpg"))) / "demo_model" if model == DEMO else Path(model)
     if not folder.is_dir():
-        way_out = (
-            "run `make demo-model`"
-            if model == DEMO
-            else "give 'demo' or a folder that `wsi-mivpg train` wrote"
-        )
+        way_out = "run `make demo-model`" if model == DEMO else "give 'demo' or a folder that `wsi-mivpg train` wrote"
         raise ModelError(f"{folder}: no such model; {way_out}")
     console.note(f"load model {model}")
     import torch

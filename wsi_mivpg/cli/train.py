@@ -79,9 +79,7 @@ def _cohorts(settings: "Recipe", path: Path) -> "list[VirtualCohort]":
     except ValidationError as problem:
         first = problem.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise RecipeError(
-            f"{path}: cohorts: {where}: {first['msg']} (given: {first['input']!r})"
-        ) from problem
+        raise RecipeError(f"{path}: cohorts: {where}: {first['msg']} (given: {first['input']!r})") from problem
 
 
 def _cases_with_bags(
@@ -92,9 +90,7 @@ def _cases_with_bags(
 
     # All slides are composed before the encoder loads torch: composing forks processes.
     composed = {cohort.name: _composed(cohort, folder) for cohort in cohorts}
-    found = Inputs(
-        slides=[slide for cases in composed.values() for case in cases for slide in case.slide_paths]
-    )
+    found = Inputs(slides=[slide for cases in composed.values() for case in cases for slide in case.slide_paths])
     bags: dict[str, Path] = {}
     for made in extract_all(found, folder / "bags", encoder=encoder, device=device):
         if made.n_tiles:

@@ -39,12 +39,15 @@ def _upsampler(n: int, side: int) -> sparse.csr_array:
     x = (np.arange(side) + 0.5) * n / side - 0.5
     base = np.floor(x).astype(np.int64)
     t = x - base
-    weights = np.stack([
-        -0.5 * t + t**2 - 0.5 * t**3,
-        1 - 2.5 * t**2 + 1.5 * t**3,
-        0.5 * t + 2 * t**2 - 1.5 * t**3,
-        -0.5 * t**2 + 0.5 * t**3,
-    ], axis=1)
+    weights = np.stack(
+        [
+            -0.5 * t + t**2 - 0.5 * t**3,
+            1 - 2.5 * t**2 + 1.5 * t**3,
+            0.5 * t + 2 * t**2 - 1.5 * t**3,
+            -0.5 * t**2 + 0.5 * t**3,
+        ],
+        axis=1,
+    )
     columns = (base[:, None] + np.arange(-1, 3)) % n
     rows = np.repeat(np.arange(side), 4)
     return sparse.csr_array((weights.ravel().astype(np.float32), (rows, columns.ravel())), shape=(side, n))
@@ -59,8 +62,7 @@ def upsample(field: F32, side: int) -> F32:
     return np.ascontiguousarray(np.asarray(matrix @ tall, dtype=np.float32).T)
 
 
-def noise(n: int, along: float, rng: np.random.Generator, across: float | None = None,
-          angle: float = 0.0) -> F32:
+def noise(n: int, along: float, rng: np.random.Generator, across: float | None = None, angle: float = 0.0) -> F32:
     """Gaussian noise (n, n), zero mean and unit deviation, smoothed by an elliptical Gaussian.
 
     ``along`` and ``across`` are its standard deviations in cells, along direction ``angle`` and across it;
@@ -153,8 +155,15 @@ class Cells:
     edge: F32
 
 
-def voronoi(seeds: F64, coords: F64, side: int, rounding: float, rng: np.random.Generator,
-            neighbours: int = 3, open_share: float = 0.0) -> Cells:
+def voronoi(
+    seeds: F64,
+    coords: F64,
+    side: int,
+    rounding: float,
+    rng: np.random.Generator,
+    neighbours: int = 3,
+    open_share: float = 0.0,
+) -> Cells:
     """Cells of ``seeds`` seen at ``coords`` (n, n, 2).
 
     ``rounding`` (pixels) rounds the corners; a share ``open_share`` of the walls is left out.
@@ -186,8 +195,9 @@ def normal_angle(field: F32, sigma: float) -> F32:
     return np.asarray(0.5 * np.arctan2(odd, even), dtype=np.float32)
 
 
-def fibres(n: int, side: int, widths: tuple[float, float], bend: tuple[float, float],
-           rng: np.random.Generator) -> tuple[F32, F32]:
+def fibres(
+    n: int, side: int, widths: tuple[float, float], bend: tuple[float, float], rng: np.random.Generator
+) -> tuple[F32, F32]:
     """Wavy fibrous texture (n, n), zero mean and unit deviation, and its local direction (n, n).
 
     ``widths`` are the smoothing along and across the fibres and ``bend`` is the (amplitude, smoothing) of the
@@ -264,8 +274,7 @@ def stamps(kind: Nucleus, rng: np.random.Generator) -> F32:
     return np.asarray(amount, dtype=np.float32)
 
 
-def paint(canvas: F32, points: F64, angles: F32 | F64 | None, kind: Nucleus,
-          rng: np.random.Generator) -> None:
+def paint(canvas: F32, points: F64, angles: F32 | F64 | None, kind: Nucleus, rng: np.random.Generator) -> None:
     """Stamp nuclei of ``kind`` at ``points`` on ``canvas`` (side, side) by maximum, with wrap-around.
 
     ``angles`` (count,) are their long axes' directions; None means random ones.
@@ -281,7 +290,7 @@ def paint(canvas: F32, points: F64, angles: F32 | F64 | None, kind: Nucleus,
     padded = np.zeros((side + size, side + size), np.float32)
     corners = np.floor(points - size // 2).astype(np.int64) % side
     for (row, column), which in zip(corners.tolist(), chosen.tolist(), strict=True):
-        view = padded[row:row + size, column:column + size]
+        view = padded[row : row + size, column : column + size]
         np.maximum(view, library[which], out=view)
     np.maximum(padded[:size], padded[side:], out=padded[:size])
     np.maximum(padded[:, :size], padded[:, side:], out=padded[:, :size])

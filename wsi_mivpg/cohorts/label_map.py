@@ -153,9 +153,7 @@ def _without_specks(mask: Bool, total: int) -> Bool:
     return kept
 
 
-def _second_region(
-    tissue: Bool, main_mask: Bool, plan: dict[str, Any], total: int, rng: np.random.Generator
-) -> Bool:
+def _second_region(tissue: Bool, main_mask: Bool, plan: dict[str, Any], total: int, rng: np.random.Generator) -> Bool:
     """Return a smaller region outside the main finding: against its border, or as far away as there is room."""
     free = tissue & ~main_mask
     if not free.any():

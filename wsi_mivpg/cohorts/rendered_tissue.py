@@ -76,12 +76,31 @@ class _Tile:
         m = tx.grid_size(self.side, 2)
         return tx.upsample(tx.noise(m, sigma_px / 2, self.rng), self.side)
 
-    def kind(self, length_um: float, width_um: float, darkness: float, *, rim: float = 0.25,
-             clumps: float = 0.2, nucleoli: float = 0.0, irregular: float = 0.05, spread: float = 0.1,
-             variants: int = 7) -> Nucleus:
+    def kind(
+        self,
+        length_um: float,
+        width_um: float,
+        darkness: float,
+        *,
+        rim: float = 0.25,
+        clumps: float = 0.2,
+        nucleoli: float = 0.0,
+        irregular: float = 0.05,
+        spread: float = 0.1,
+        variants: int = 7,
+    ) -> Nucleus:
         """A ``Nucleus`` with its diameters given in µm."""
-        return Nucleus(length_um * self.um, width_um * self.um, darkness, rim, clumps, nucleoli, irregular,
-                       spread, variants)
+        return Nucleus(
+            length_um * self.um,
+            width_um * self.um,
+            darkness,
+            rim,
+            clumps,
+            nucleoli,
+            irregular,
+            spread,
+            variants,
+        )
 
     def canvas(self) -> F32:
         """An empty nuclear layer (side, side)."""
@@ -111,8 +130,14 @@ def _collagen(tile: _Tile) -> tuple[F32, F32]:
     return np.asarray(0.5 + 0.14 * texture, dtype=np.float32), angle
 
 
-def _walls(tile: _Tile, spacing_um: float, jitter: float, bends: tuple[tuple[float, float], ...],
-           rounding_um: float, open_share: float = 0.0) -> tx.Cells:
+def _walls(
+    tile: _Tile,
+    spacing_um: float,
+    jitter: float,
+    bends: tuple[tuple[float, float], ...],
+    rounding_um: float,
+    open_share: float = 0.0,
+) -> tx.Cells:
     """Warped Voronoi cells on the work grid; lengths in µm, ``edge`` of the answer in µm too."""
     um = tile.um
     seeds = tx.lattice(tile.side, spacing_um * um, jitter, tile.rng)
@@ -213,8 +238,12 @@ def _pearls(tile: _Tile) -> _Pearls:
     wave = np.sin(2 * np.pi * r / 5.2 + 1.3 * tile.noise(9))
     wave = wave + 0.6 * np.sin(2 * np.pi * r / 8.7 + tile.noise(14))
     ratio = r / radius
-    return _Pearls(1 - tx.smoothstep(ratio, 0.86, 1.02), wave.astype(np.float32),
-                   1 - tx.smoothstep(ratio, 1.1, 1.75), tangent)
+    return _Pearls(
+        1 - tx.smoothstep(ratio, 0.86, 1.02),
+        wave.astype(np.float32),
+        1 - tx.smoothstep(ratio, 1.1, 1.75),
+        tangent,
+    )
 
 
 def _keratinising(tile: _Tile) -> _Layers:
@@ -339,7 +368,8 @@ def _necrosis(tile: _Tile) -> _Layers:
 
 
 _PAINTERS: dict[str, Callable[[_Tile], _Layers]] = dict(
-    zip(LABELS, (_parenchyma, _glandular, _keratinising, _stroma, _lymphoid, _necrosis), strict=True))
+    zip(LABELS, (_parenchyma, _glandular, _keratinising, _stroma, _lymphoid, _necrosis), strict=True)
+)
 
 
 def _soften(field: F32) -> F32:

@@ -9,6 +9,7 @@ import json
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +80,11 @@ def compose_cohort(
         CohortError: the tile source is missing or lacks a class.
         OutputError: the folder cannot be written.
     """
-    jobs = [
-        (cohort, split, index, out_dir)
-        for split in splits
-        for index in range(cohort.count(split))
-    ]
+    jobs = [(cohort, split, index, out_dir) for split in splits for index in range(cohort.count(split))]
     cases: list[Case] = []
     if workers > 1 and len(jobs) > 1:
-        with ProcessPoolExecutor(workers) as pool:
+        # Spawned, not forked: the caller may hold threads of torch.
+        with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
             for case in pool.map(_compose_job, jobs, chunksize=4):
                 cases.append(case)
                 on_case(case.case_id)
@@ -159,17 +157,13 @@ def _textures(
     """Return one texture for each label; a rendered airspace is as bright as the slide's glass."""
     if tiles is not None:
         gain = rng.uniform(0.85, 1.15) * rng.uniform(0.94, 1.06, size=3)
-        return {
-            label: tiles.texture(label, 8, cohort.tile_mpp / cohort.mpp, gain, rng) for label in label_map.labels
-        }
+        return {label: tiles.texture(label, 8, cohort.tile_mpp / cohort.mpp, gain, rng) for label in label_map.labels}
     stain = random_stain(rng)
     lamp = (np.arange(256) * (glass / 252)).round().clip(0, 255).astype(np.uint8)
     return {label: lamp[render(label, _TEXTURE_SIDE_PX, stain, rng)] for label in label_map.labels}
 
 
-def paint(
-    label_map: LabelMap, textures: dict[str, RGB], glass_level: int, rng: np.random.Generator
-) -> RGB:
+def paint(label_map: LabelMap, textures: dict[str, RGB], glass_level: int, rng: np.random.Generator) -> RGB:
     """Return uint8[H, W, 3]: each pixel from the texture of its label (wrapping), grey glass elsewhere."""
     cells_high, cells_wide = label_map.index.shape
     high, wide = cells_high * MAP_CELL_PX, cells_wide * MAP_CELL_PX

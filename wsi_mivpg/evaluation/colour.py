@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 from wsi_mivpg.errors import TextsError
 
 
-def colour_statistics(
-    pixels: NDArray[np.uint8], where: NDArray[np.bool_] | None = None
-) -> NDArray[np.float64]:
+def colour_statistics(pixels: NDArray[np.uint8], where: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
     """Return mean R, G, B and their deviations, float64 (6,), of uint8 (H, W, 3) pixels chosen by `where`.
 
     Nothing selected gives the colour of empty glass: 255, 255, 255, 0, 0, 0.
@@ -44,13 +42,9 @@ def colour_accuracy(
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
     except ImportError as error:
-        raise TextsError(
-            "the colour baseline needs scikit-learn; pip install 'wsi-mivpg[evaluate]'"
-        ) from error
+        raise TextsError("the colour baseline needs scikit-learn; pip install 'wsi-mivpg[evaluate]'") from error
     if not train_findings or not test_findings:
-        raise TextsError(
-            f"the colour baseline got {len(train_findings)} training and {len(test_findings)} test cases"
-        )
+        raise TextsError(f"the colour baseline got {len(train_findings)} training and {len(test_findings)} test cases")
     if len(set(train_findings)) == 1:
         return float(np.mean([finding == train_findings[0] for finding in test_findings]))
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, random_state=seed))

@@ -84,7 +84,7 @@ def evaluate(
     )
 
 
-def load_texts(path: Path) -> dict[str, list[str]]:
+def load_texts(path: Path, split: str | None = None) -> dict[str, list[str]]:
     """Read id -> texts from .jsonl, .csv or .json; ids keep their order.
 
     JSON Lines and CSV: ``case_id`` (or ``id``) with ``text`` (or ``report``, ``reports``, ``texts``), as
@@ -94,12 +94,10 @@ def load_texts(path: Path) -> dict[str, list[str]]:
         TextsError: the file is missing, of another kind or malformed; the message names the line.
     """
     texts: dict[str, list[str]] = {}
-    for where, name, value in _entries(path):
+    for where, name, value in _entries(path, split):
         found = [value] if isinstance(value, str) else value
         if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
-            raise TextsError(
-                f"{where}: the text of {name!r} is {type(value).__name__}; give a text or a list of texts"
-            )
+            raise TextsError(f"{where}: the text of {name!r} is {type(value).__name__}; give a text or a list of texts")
         texts.setdefault(name, []).extend(found)
     return texts
 
@@ -112,26 +110,24 @@ def load_predictions(path: Path) -> dict[str, str]:
     """
     texts = load_texts(path)
     if several := [name for name, found in texts.items() if len(found) != 1]:
-        raise TextsError(
-            f"{path}: not one text but none or several for {_listed(several)}; keep one prediction a case"
-        )
+        raise TextsError(f"{path}: not one text but none or several for {_listed(several)}; keep one prediction a case")
     return {name: found[0] for name, found in texts.items()}
 
 
-def load_references(path: Path) -> dict[str, list[str]]:
+def load_references(path: Path, split: str | None = None) -> dict[str, list[str]]:
     """Read id -> one or more reference texts; the same as `load_texts`, named for its use."""
-    return load_texts(path)
+    return load_texts(path, split)
 
 
-def load_truths(path: Path) -> dict[str, dict[str, Any]] | None:
-    """Return id -> truth from a manifest (.jsonl); None unless every line has one.
+def load_truths(path: Path, split: str | None = None) -> dict[str, dict[str, Any]] | None:
+    """Return id -> truth from a manifest (.jsonl), of one split if given; None unless every line has one.
 
     Raises:
         TextsError: the file is missing or malformed.
     """
     if path.suffix.lower() != ".jsonl":
         return None
-    lines = [(record, where) for where, record in _json_lines(path)]
+    lines = [(record, where) for where, record in _of_split(_json_lines(path), split)]
     truths = {_id_of(record, where): record.get("truth") for record, where in lines}
     if not truths or not all(isinstance(truth, dict) for truth in truths.values()):
         return None
@@ -188,7 +184,12 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + rest
 
 
-def _entries(path: Path) -> list[tuple[str, str, Any]]:
+def _of_split(rows: list[tuple[str, dict[str, Any]]], split: str | None) -> list[tuple[str, dict[str, Any]]]:
+    """Keep the rows of one split; of a file without splits nothing is left, which the ids then say."""
+    return [row for row in rows if split is None or row[1].get("split") == split]
+
+
+def _entries(path: Path, split: str | None) -> list[tuple[str, str, Any]]:
     """(place in the file, id, text or texts) of each entry."""
     kind = path.suffix.lower()
     if kind == ".json":
@@ -200,10 +201,8 @@ def _entries(path: Path) -> list[tuple[str, str, Any]]:
         reader = csv.DictReader(_content(path).splitlines(keepends=True))
         rows = [(f"{path}, line {reader.line_num}", dict(row)) for row in reader]
     else:
-        raise TextsError(
-            f"{path}: {kind or 'a file without an ending'} is not read; give .jsonl, .csv or .json"
-        )
-    return [(where, _id_of(record, where), _text_of(record, where)) for where, record in rows]
+        raise TextsError(f"{path}: {kind or 'a file without an ending'} is not read; give .jsonl, .csv or .json")
+    return [(where, _id_of(record, where), _text_of(record, where)) for where, record in _of_split(rows, split)]
 
 
 def _json_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -225,9 +224,7 @@ def _content(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise TextsError(
-            f"cannot read texts from {path}: {error}; give a UTF-8 .jsonl, .csv or .json"
-        ) from error
+        raise TextsError(f"cannot read texts from {path}: {error}; give a UTF-8 .jsonl, .csv or .json") from error
 
 
 def _id_of(record: Mapping[str, Any], where: str) -> str:

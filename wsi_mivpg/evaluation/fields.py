@@ -10,13 +10,9 @@ from wsi_mivpg.cohorts.wording import FINDING_PHRASES
 
 _HEADER = re.compile(r"\s*([^,(:;.]+?)\s*[,(]\s*([^,():;.]+?)\s*\)?\s*[:;]")
 _EXTENT = re.compile(r"(\d+(?:\.\d+)?)\s*(?:%|percent\b|per cent\b)", re.IGNORECASE)
-_FOCI = re.compile(
-    r"\b(\d+|a single|single|one|two|three|four|five|six)\s+(?:separate\s+)?foc(?:us|i)\b", re.I
-)
+_FOCI = re.compile(r"\b(\d+|a single|single|one|two|three|four|five|six)\s+(?:separate\s+)?foc(?:us|i)\b", re.I)
 _COUNTS = {"a single": 1, "single": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
-_NEGATED = re.compile(
-    r"\b(?:no|not|without|negative for|no evidence of|absence of)\s+(?:\w+\s+)?$", re.IGNORECASE
-)
+_NEGATED = re.compile(r"\b(?:no|not|without|negative for|no evidence of|absence of)\s+(?:\w+\s+)?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

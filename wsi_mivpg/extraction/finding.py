@@ -47,9 +47,7 @@ def unique_ids(slides: Iterable[Path]) -> dict[str, Path]:
     for path in slides:
         other = by_id.setdefault(path.stem, path)
         if other != path:
-            raise SlideError(
-                f"{other} and {path} have the same name {path.stem!r}; rename one or extract them apart"
-            )
+            raise SlideError(f"{other} and {path} have the same name {path.stem!r}; rename one or extract them apart")
     return by_id
 
 

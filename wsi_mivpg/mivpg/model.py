@@ -46,9 +46,7 @@ class MultiHeadAttention(nn.Module):
         """(..., T, hidden_size) -> (..., heads, T, head size)."""
         return tokens.unflatten(-1, (self.num_heads, -1)).transpose(-3, -2)
 
-    def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, explicit: bool
-    ) -> tuple[Tensor, Tensor | None]:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, explicit: bool) -> tuple[Tensor, Tensor | None]:
         """Attend with (..., heads, T, head size) tensors; return (..., T, hidden_size) and, if explicit, the weights."""
         dropout = self.dropout_prob if self.training else 0.0
         if not explicit:
@@ -195,9 +193,7 @@ class MivpgLayer(nn.Module):
     def __init__(self, config: MivpgConfig, index: int) -> None:
         super().__init__()
         self.attention = SelfAttention(config)
-        self.crossattention = (
-            CrossAttention(config) if index % config.cross_attention_frequency == 0 else None
-        )
+        self.crossattention = CrossAttention(config) if index % config.cross_attention_frequency == 0 else None
         self.intermediate_query = Intermediate(config)
         self.output_query = ResidualOutput(config, config.intermediate_size)
 
@@ -304,9 +300,7 @@ class MivpgModel(PreTrainedModel):
         if not sizes:
             raise ModelError("no bag was given; give at least one")
         if min(sizes) < 1:
-            raise ModelError(
-                f"bag {sizes.index(min(sizes))} holds no instance; leave slides without tissue out"
-            )
+            raise ModelError(f"bag {sizes.index(min(sizes))} holds no instance; leave slides without tissue out")
         if instances.ndim != 2 or instances.shape[1] != dim:
             raise ModelError(f"instances have shape {tuple(instances.shape)}; this model reads (M, {dim})")
         if sum(sizes) != len(instances):

@@ -191,9 +191,7 @@ def _made_by(report: Report) -> list[tuple[str, str]]:
             )
         )
     rows.append(("Time taken", None if made.seconds is None else f"{made.seconds:.1f}\u202fs"))
-    rows.append(
-        ("Software", ", ".join(f"{name} {version}" for name, version in made.versions.items()) or None)
-    )
+    rows.append(("Software", ", ".join(f"{name} {version}" for name, version in made.versions.items()) or None))
     return [(label, value) for label, value in rows if value]
 
 

@@ -103,6 +103,5 @@ def _parsed(line: str, path: Path, number: int) -> Report:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "line"
         raise TextsError(
-            f"{path}, line {number} is not a report: {where}: {first['msg']}; "
-            "write it again with `wsi-mivpg report`"
+            f"{path}, line {number} is not a report: {where}: {first['msg']}; write it again with `wsi-mivpg report`"
         ) from error

@@ -141,9 +141,7 @@ class Slide:
                 pixels[top : top + part[1], left : left + part[0]] = self._resample(box, part, level)
         return pixels
 
-    def _resample(
-        self, box_l0: tuple[float, float, float, float], size_px: tuple[int, int], level: int
-    ) -> Pixels:
+    def _resample(self, box_l0: tuple[float, float, float, float], size_px: tuple[int, int], level: int) -> Pixels:
         """Read the pixels that cover a level-0 box, with a margin for the filter, and resample them once."""
         x, y, width, height = (value / self.downsamples[level] for value in box_l0)
         margin_x, margin_y = math.ceil(width / size_px[0]) + 1, math.ceil(height / size_px[1]) + 1
@@ -176,8 +174,7 @@ class Slide:
                     image = self._handle.read_region(corner, level, size_px)
         except Exception as error:  # readers raise many kinds for damaged data
             raise SlideError(
-                f"{self.path}: cannot decode level {level} at {corner}: {error}; "
-                "the file may be damaged, copy it again"
+                f"{self.path}: cannot decode level {level} at {corner}: {error}; the file may be damaged, copy it again"
             ) from error
         return _over_white(image)
 

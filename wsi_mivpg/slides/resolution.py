@@ -47,15 +47,12 @@ def checked_mpp(path: Path, mpp: tuple[float, float] | None) -> float:
         ResolutionError: no mpp, one outside `PLAUSIBLE_MPP`, or axes that differ by more than 1 %.
     """
     if mpp is None:
-        raise ResolutionError(
-            f"{path}: the file gives no microns per pixel; pass them with --mpp (about 0.25 at 40x)"
-        )
+        raise ResolutionError(f"{path}: the file gives no microns per pixel; pass them with --mpp (about 0.25 at 40x)")
     x, y = mpp
     low, high = PLAUSIBLE_MPP
     if not (low <= x <= high and low <= y <= high):
         raise ResolutionError(
-            f"{path}: {x:g} x {y:g} microns per pixel is outside {low:g}-{high:g}; "
-            "pass the true value with --mpp"
+            f"{path}: {x:g} x {y:g} microns per pixel is outside {low:g}-{high:g}; pass the true value with --mpp"
         )
     if abs(x / y - 1) > SAME_IN_X_AND_Y:
         raise ResolutionError(

@@ -152,9 +152,7 @@ def tissue_of(pixels: npt.NDArray[np.uint8], mpp: float) -> npt.NDArray[np.bool_
     tissue |= chroma > _otsu_within(chroma, _CHROMA_FLOOR, _CHROMA_CEILING)
     radius = max(1, round(_CLOSING_UM / 2 / mpp))
     closed = np.pad(tissue, radius)
-    closed = ndimage.binary_closing(closed, structure=_morphology.disk(radius))[
-        radius:-radius, radius:-radius
-    ]
+    closed = ndimage.binary_closing(closed, structure=_morphology.disk(radius))[radius:-radius, radius:-radius]
     # Glass that reaches the image's edge is not a hole, however small.
     without_holes = ndimage.binary_fill_holes(closed)
     lakes = _without_small(without_holes & ~closed, _LARGEST_HOLE_UM2 / mpp**2)

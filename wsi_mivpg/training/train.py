@@ -82,11 +82,14 @@ def train(recipe: Recipe, cases: Sequence[Case], out_dir: Path, *, resume: bool 
         optimizers=(_optimizer(captioner, recipe), None),
         callbacks=[log],
     )
-    trainer.train(resume_from_checkpoint=checkpoint)
+    if checkpoint and _steps_done(checkpoint) >= recipe.optim.steps:
+        captioner.load_trained(Path(checkpoint))
+    else:
+        trainer.train(resume_from_checkpoint=checkpoint)
     model_dir = out_dir / "model"
     captioner.save_pretrained(model_dir)
     seconds = time.monotonic() - started
-    return TrainResult(model_dir, trainer.state.global_step, seconds, log.last_loss())
+    return TrainResult(model_dir, recipe.optim.steps, seconds, log.last_loss())
 
 
 def captioner_config(recipe: Recipe, provenance: BagProvenance) -> CaptionerConfig:
@@ -151,10 +154,15 @@ class _ResumableTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         folder = Path(resume_from_checkpoint)
         captioner, collator = self.model, self.data_collator
-        assert isinstance(captioner, SlideCaptioner) and isinstance(collator, Collator)
+        assert isinstance(captioner, SlideCaptioner)
+        assert isinstance(collator, Collator)
         captioner.load_trained(folder)
-        state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
-        collator.batches_made = int(state["global_step"])
+        collator.batches_made = _steps_done(resume_from_checkpoint)
+
+
+def _steps_done(checkpoint: str) -> int:
+    state = json.loads((Path(checkpoint) / "trainer_state.json").read_text(encoding="utf-8"))
+    return int(state["global_step"])
 
 
 def _arguments(recipe: Recipe, out_dir: Path) -> TrainingArguments:
@@ -191,9 +199,7 @@ def _optimizer(captioner: SlideCaptioner, recipe: Recipe) -> torch.optim.Optimiz
             rate = optim.lr_lora if "lora_" in name else optim.lr_adapter
             decay = optim.weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((rate, decay), []).append(parameter)
-    settings = [
-        {"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()
-    ]
+    settings = [{"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()]
     return torch.optim.AdamW(settings)
 
 
