@@ -62,7 +62,7 @@ test: lint docs
 	$(BIN)/pytest
 
 demo-model: $(VENV)/.dev-installed
-	$(BIN)/python benchmarks/demo.py
+	$(BIN)/python benchmarks/demo.py --install
 
 clean:
 	rm -rf out site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -3,7 +3,7 @@
     python benchmarks/demo.py [--recipe pipelines/recipes/demo.yaml] [--out out/demo] [--install]
 
 Steps that are done are kept, so the script resumes. `--install` copies the model into the package and the results
-into `docs/model-card-results.md`. Everything is measured in this run; nothing is copied from elsewhere.
+into `docs/model-card.md`. Everything is measured in this run; nothing is copied from elsewhere.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from wsi_mivpg.tissue import find_tissue
 from wsi_mivpg.training.recipe import load_recipe
 
 SYSTEMS = ("demo model", "demo model, another case's slide", "most frequent training report")
+BEGIN, END = "<!-- results: written by benchmarks/demo.py -->", "<!-- end of results -->"
 FIELDS = ("finding_accuracy", "extent_within_10", "extent_error", "foci_accuracy")
 
 
@@ -60,7 +61,14 @@ def main() -> None:
         target.mkdir(exist_ok=True)
         for name in ("model.safetensors", "config.json"):
             shutil.copyfile(model_dir / name, target / name)
-        Path("docs/model-card-results.md").write_text(table, encoding="utf-8")
+        put_between_marks(Path("docs/model-card.md"), table)
+
+
+def put_between_marks(path: Path, table: str) -> None:
+    """Replace what stands between the results marks of a Markdown page."""
+    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    path.write_text(f"{before}{BEGIN}\n\n{table}\n{END}{after}", encoding="utf-8")
 
 
 def score_cohort(captioner: SlideCaptioner, cases: Sequence[Case], out: Path, seed: int) -> dict[str, Any]:

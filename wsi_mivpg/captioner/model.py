@@ -110,7 +110,8 @@ class SlideCaptioner(PreTrainedModel):
         config = read_config(folder)
         model = cls(config, *language_model) if language_model else cls.create(config)
         model.load_trained(folder)
-        return model.eval()
+        model.eval()
+        return model
 
     def load_trained(self, folder: Path) -> None:
         """Load the trained tensors of a folder; the set of keys and every shape must match exactly.
@@ -226,7 +227,7 @@ class SlideCaptioner(PreTrainedModel):
         return CausalLMOutput(loss=loss, logits=logits)
 
     @torch.inference_mode()
-    def generate(self, bags: Sequence[Tensor], **generation: Any) -> list[Generated]:  # type: ignore[override]
+    def generate(self, bags: Sequence[Tensor], **generation: Any) -> list[Generated]:
         """Write one report per bag; greedy unless `generation` (arguments of Hugging Face's generate) says otherwise.
 
         Prefixes have one length, so that a batch needs no padding and writes what one-by-one calls write.

@@ -34,7 +34,8 @@ class LabelMap:
 
     def of(self, label: str) -> Bool:
         """Return bool[H, W]: where `label` is."""
-        return self.index == self.labels.index(label) + 1
+        here: Bool = self.index == self.labels.index(label) + 1
+        return here
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def _noise(shape: tuple[int, int], sigma: float, rng: np.random.Generator) -> Fl
     smooth = ndimage.gaussian_filter(coarse, sigma / step)
     fine: Float = ndimage.zoom(smooth, step, order=1)[: shape[0], : shape[1]] if step > 1 else smooth
     fine = fine[: shape[0], : shape[1]]
-    return (fine - fine.mean()) / (fine.std() + 1e-9)
+    unit: Float = (fine - fine.mean()) / (fine.std() + 1e-9)
+    return unit
 
 
 def _lowest(cost: Float, where: Bool, count: int) -> Bool:
@@ -72,7 +74,8 @@ def _lowest(cost: Float, where: Bool, count: int) -> Bool:
     if count <= 0 or values.size == 0:
         return np.zeros_like(where)
     limit = np.partition(values, min(count, values.size) - 1)[min(count, values.size) - 1]
-    return where & (cost <= limit)
+    lowest: Bool = where & (cost <= limit)
+    return lowest
 
 
 def _distance_to(points: npt.NDArray[np.intp], shape: tuple[int, int]) -> Float:

@@ -215,7 +215,8 @@ def _quarter(pixels: RGB) -> RGB:
     high, wide = pixels.shape[0] // 4, pixels.shape[1] // 4
     rows = pixels[: high * 4, : wide * 4].reshape(high, 4, wide * 12).sum(axis=1, dtype=np.uint16)
     sums = rows.reshape(high, wide, 4, 3).sum(axis=2, dtype=np.uint16)
-    return ((sums + 8) // 16).astype(np.uint8)
+    means: RGB = ((sums + 8) // 16).astype(np.uint8)
+    return means
 
 
 __all__ = ["Truth", "VirtualCohort", "compose_case", "compose_cohort", "paint", "write_pyramid"]

@@ -44,10 +44,11 @@ class MultiHeadAttention(nn.Module):
 
     def heads(self, tokens: Tensor) -> Tensor:
         """(..., T, hidden_size) -> (..., heads, T, head size)."""
-        return tokens.unflatten(-1, (self.num_heads, -1)).transpose(-3, -2)
+        per_head: Tensor = tokens.unflatten(-1, (self.num_heads, -1)).transpose(-3, -2)
+        return per_head
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, explicit: bool) -> tuple[Tensor, Tensor | None]:
-        """Attend with (..., heads, T, head size) tensors; return (..., T, hidden_size) and, if explicit, the weights."""
+        """Attend with (..., heads, T, head size); return (..., T, hidden_size) and, if explicit, the weights."""
         dropout = self.dropout_prob if self.training else 0.0
         if not explicit:
             mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
@@ -156,7 +157,7 @@ def read_bags(
 
 
 class CrossAttention(nn.Module):
-    """``Q <- LN(Q + Wo softmax((Q Wq)(X' Wk)^T / sqrt(d)) X' Wv)`` with ``X' = CSA(X, Q)``: multiple instance pooling."""
+    """``Q <- LN(Q + Wo softmax((Q Wq)(X' Wk)^T / sqrt(d)) X' Wv)`` with ``X' = CSA(X, Q)``: MIL pooling."""
 
     def __init__(self, config: MivpgConfig) -> None:
         super().__init__()

@@ -212,7 +212,7 @@ def _prepare(recipe: Recipe, cases: Sequence[Case], out_dir: Path, resume: bool)
         ),
     }
     checkpoints = out_dir / "checkpoints"
-    found = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    found: str | None = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
     if not resume or found is None:
         (out_dir / LOG_FILE).unlink(missing_ok=True)
         write_text(out_dir / RECIPE_FILE, json.dumps(made_of, indent=2))
