@@ -70,7 +70,7 @@ class SlideCaptioner(PreTrainedModel):
         self.end_id = int(cast(int, tokenizer.eos_token_id))
         for module in self.modules():
             cast(Any, module)._is_hf_initialized = True
-        self.post_init()
+        cast(Any, self).post_init()  # untyped in transformers
 
     @classmethod
     def create(cls, config: CaptionerConfig) -> Self:
@@ -110,7 +110,7 @@ class SlideCaptioner(PreTrainedModel):
         config = read_config(folder)
         model = cls(config, *language_model) if language_model else cls.create(config)
         model.load_trained(folder)
-        model.eval()
+        model.train(False)
         return model
 
     def load_trained(self, folder: Path) -> None:

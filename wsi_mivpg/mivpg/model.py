@@ -6,7 +6,7 @@ model. Bags are packed one after another, never padded. Parameter names are Hugg
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -93,12 +93,18 @@ class SelfAttention(nn.Module):
         return closed
 
 
+class ZeroStartLinear(nn.Linear):
+    """A Linear that returns zero before training."""
+
+
 class CsaAttention(MultiHeadAttention):
     """One direction of CSA: multi-head attention with its output matrix."""
 
-    def __init__(self, config: MivpgConfig, query_dim: int, context_dim: int) -> None:
+    def __init__(
+        self, config: MivpgConfig, query_dim: int, context_dim: int, output: type[nn.Linear] = nn.Linear
+    ) -> None:
         super().__init__(config, query_dim, context_dim)
-        self.output = nn.Linear(config.hidden_size, query_dim)
+        self.output = output(config.hidden_size, query_dim)
 
 
 class CorrelatedSelfAttention(nn.Module):
@@ -117,7 +123,7 @@ class CorrelatedSelfAttention(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(config.encoder_hidden_size, eps=config.layer_norm_eps)
         self.down = CsaAttention(config, config.hidden_size, config.encoder_hidden_size)
-        self.up = CsaAttention(config, config.encoder_hidden_size, config.hidden_size)
+        self.up = CsaAttention(config, config.encoder_hidden_size, config.hidden_size, ZeroStartLinear)
 
     def forward(self, instances: Tensor, queries: Tensor, bag_sizes: list[int]) -> Tensor:
         """(M_total, encoder_hidden_size) and (B, R, hidden_size) -> (M_total, encoder_hidden_size)."""
@@ -259,18 +265,20 @@ class MivpgModel(PreTrainedModel):
             self.input_projection = nn.Sequential(
                 nn.LayerNorm(config.input_dim), nn.Linear(config.input_dim, config.encoder_hidden_size)
             )
-        self.post_init()
+        cast(Any, self).post_init()  # untyped in transformers
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear):
+        # transformers skips modules without parameters of their own, so that a zero start must sit in the Linear.
+        if isinstance(module, ZeroStartLinear):
+            nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=self.config.initializer_range)
             nn.init.zeros_(module.bias)
         elif isinstance(module, nn.LayerNorm):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
-        elif isinstance(module, CorrelatedSelfAttention):
-            nn.init.zeros_(module.up.output.weight)
         elif isinstance(module, MivpgModel):
             nn.init.normal_(module.query_tokens, std=self.config.initializer_range)
 

@@ -51,8 +51,17 @@ class ModelSettings(_Section):
     demonstration: bool = False
 
 
+class AlignmentSettings(_Section):
+    """The first stage: the adapter alone, on the words of the reports. Zero steps leave it out."""
+
+    steps: int = Field(0, ge=0)
+    batch_size: int = Field(16, ge=1)
+    lr: float = Field(5e-4, gt=0)
+    instance_dropout: float = Field(0.5, ge=0, lt=1)
+
+
 class OptimSettings(_Section):
-    """How it is trained: AdamW, linear warm-up, cosine decay to zero."""
+    """How it is trained: AdamW, linear warm-up, cosine decay to zero. The projection learns as fast as LoRA."""
 
     steps: int = Field(default=1000, ge=1)
     batch_size: int = Field(default=8, ge=1)
@@ -75,6 +84,7 @@ class Recipe(_Section):
     """Each validated by the cohorts room when it is built."""
     encoder: str = "efficientnet-lite0"
     model: ModelSettings = ModelSettings()
+    alignment: AlignmentSettings = AlignmentSettings()
     optim: OptimSettings = OptimSettings()
     precision: Literal["bf16", "fp32"] = "bf16"
 

@@ -28,6 +28,7 @@ from wsi_mivpg.bags import BagProvenance
 from wsi_mivpg.captioner import CaptionerConfig, SlideCaptioner
 from wsi_mivpg.cohorts.case import Case
 from wsi_mivpg.errors import CohortError, OutputError
+from wsi_mivpg.training.alignment import align
 from wsi_mivpg.training.data import CaseDataset, Collator, load_examples, shared_provenance
 from wsi_mivpg.training.recipe import Recipe
 
@@ -70,6 +71,8 @@ def train(recipe: Recipe, cases: Sequence[Case], out_dir: Path, *, resume: bool 
     set_seed(recipe.seed)
     captioner = SlideCaptioner.create(captioner_config(recipe, provenance))
     examples = load_examples(chosen, captioner)
+    if checkpoint is None and recipe.alignment.steps:
+        align(captioner, examples, recipe.alignment, recipe.seed)
     if recipe.precision == "bf16":
         hold_base_in_bf16(captioner)
     collator = Collator(recipe.seed, recipe.optim.instance_dropout)
@@ -196,7 +199,7 @@ def _optimizer(captioner: SlideCaptioner, recipe: Recipe) -> torch.optim.Optimiz
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in captioner.named_parameters():
         if parameter.requires_grad:
-            rate = optim.lr_lora if "lora_" in name else optim.lr_adapter
+            rate = optim.lr_adapter if name.startswith("mivpg.") else optim.lr_lora
             decay = optim.weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((rate, decay), []).append(parameter)
     settings = [{"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()]

@@ -1,0 +1,66 @@
+"""Batches are drawn by seed, and cases whose bags were made differently are refused."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from wsi_mivpg.bags import BagProvenance, write_bag
+from wsi_mivpg.cohorts.case import Case
+from wsi_mivpg.errors import CohortError
+from wsi_mivpg.training.data import Collator, Example, shared_provenance
+
+PROVENANCE = BagProvenance(
+    slide_id="s",
+    slide_path="s.tif",
+    slide_fingerprint="f",
+    slide_width_px=1000,
+    slide_height_px=1000,
+    slide_mpp=0.5,
+    mpp_source="file",
+    reader="tiffslide",
+    target_mpp=0.5,
+    tile_px=224,
+    tile_size_l0=224.0,
+    min_tissue=0.25,
+    tissue_method="t",
+    encoder="some-encoder",
+    encoder_weights_sha256="abc",
+    feature_dim=6,
+    settings_hash="h",
+    version="0",
+)
+
+
+def _case(folder: Path, slide_id: str, **changes: Any) -> Case:
+    path = folder / f"{slide_id}.h5"
+    provenance = replace(PROVENANCE, slide_id=slide_id, **changes)
+    write_bag(path, np.zeros((3, 6), np.float16), np.zeros((3, 2), np.int64), np.ones(3, np.float32), provenance)
+    return Case(slide_id, (), (path,), ("a report",), "train")
+
+
+def test_the_same_seed_draws_the_same_batch_and_the_next_batch_differs() -> None:
+    examples = [Example(str(i), torch.randn(10, 6).half(), ((1, 2), (3, 4, 5))) for i in range(8)]
+    one, two = Collator(0, 0.5), Collator(0, 0.5)
+    first, second, again = one(examples), one(examples), two(examples)
+    assert torch.equal(first["instances"], again["instances"])
+    assert torch.equal(first["labels"], again["labels"])
+    assert first["bag_sizes"].tolist() != second["bag_sizes"].tolist()
+
+
+def test_a_batch_keeps_at_least_the_promised_share_of_each_bag() -> None:
+    examples = [Example(str(i), torch.randn(10, 6).half(), ((1, 2),)) for i in range(50)]
+    batch = Collator(0, 0.3)(examples)
+    assert int(batch["bag_sizes"].sum()) == len(batch["instances"])
+    assert 7 <= int(batch["bag_sizes"].min()) < int(batch["bag_sizes"].max()) == 10
+
+
+@pytest.mark.parametrize(("name", "value"), [("target_mpp", 0.25), ("encoder", "other"), ("tile_px", 256)])
+def test_bags_made_differently_are_refused_by_name(tmp_path: Path, name: str, value: object) -> None:
+    cases = [_case(tmp_path, "s1"), _case(tmp_path, "s2", **{name: value})]
+    assert shared_provenance(cases[:1]).slide_id == "s1"
+    with pytest.raises(CohortError, match=f"'s1' and 's2' differ in {name}"):
+        shared_provenance(cases)
