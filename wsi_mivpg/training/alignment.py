@@ -42,7 +42,7 @@ class ReportTargets:
         found = _PERCENT.search(text)
         if found is None:
             return torch.full((len(_THRESHOLDS),), float("nan"))
-        return (_THRESHOLDS <= float(found[1])).float()
+        return (float(found[1]) >= _THRESHOLDS).float()
 
 
 class _Reader(nn.Module):
