@@ -54,12 +54,14 @@ class _Reader(nn.Module):
         self.register_buffer("directions", F.normalize(embeddings - embeddings.mean(dim=0), dim=1))
         self.sharpness = nn.Parameter(torch.tensor(8.0))
         self.bias = nn.Parameter(torch.zeros(len(token_ids)))
-        self.percentage = nn.Linear(captioner.mivpg.config.hidden_size, len(_THRESHOLDS))
+        self.percentage = nn.Linear(embeddings.shape[1], len(_THRESHOLDS))
 
-    def forward(self, visual_prompt: Tensor, projected: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, R, hidden) and (B, R, width) -> logits (B, V) of words and (B, 19) of percentage steps."""
-        likeness = F.normalize(projected.mean(dim=1), dim=1) @ self.get_buffer("directions").T
-        return self.sharpness * likeness + self.bias, self.percentage(visual_prompt.mean(dim=1))
+    def forward(self, projected: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, R, width of the language model) -> logits (B, V) of words and (B, 19) of percentage steps."""
+        mean = projected.mean(dim=1)
+        unit = F.normalize(mean, dim=1)
+        likeness = unit @ self.get_buffer("directions").T
+        return self.sharpness * likeness + self.bias, self.percentage(unit * unit.shape[1] ** 0.5)
 
 
 def align(captioner: SlideCaptioner, examples: Sequence[Example], settings: AlignmentSettings, seed: int) -> float:
@@ -87,7 +89,7 @@ def align(captioner: SlideCaptioner, examples: Sequence[Example], settings: Alig
             batch = collate([examples[int(index)] for index in chosen])
             reports = [tuple(row[row >= 0].tolist()) for row in batch["labels"]]
             prompt = captioner.mivpg(batch["instances"], batch["bag_sizes"]).visual_prompt
-            words, steps = reader(prompt, captioner.language_projection(prompt))
+            words, steps = reader(captioner.language_projection(prompt))
             wanted_steps = torch.stack([targets.steps(texts[report]) for report in reports])
             stated = ~wanted_steps.isnan()
             wanted_words = torch.stack([targets.words(report) for report in reports])
