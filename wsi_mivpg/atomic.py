@@ -26,11 +26,13 @@ def replaced(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
+        mode = temporary.stat().st_mode
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
     try:
         yield temporary
         with temporary.open("rb") as written:
+            os.fchmod(written.fileno(), mode)  # some writers make private files; a lab shares its folders
             os.fsync(written.fileno())
         os.replace(temporary, path)
     finally:

@@ -85,7 +85,7 @@ def quieten_transformers() -> None:
     """Keep the library's own progress bars off stderr; ours say what is going on."""
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
 
 
 def _plain_lines(label: str) -> Callable[[int, int, str], None]:

@@ -8,6 +8,7 @@ steps the text did not depend on the slide). It uses the language model's embedd
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +51,8 @@ class _Reader(nn.Module):
 
     def __init__(self, captioner: SlideCaptioner, token_ids: Tensor) -> None:
         super().__init__()
-        embeddings = captioner.language_model.get_input_embeddings().weight.detach()[token_ids].float()
+        table = cast(nn.Embedding, captioner.language_model.get_input_embeddings())
+        embeddings = table.weight.detach()[token_ids].float()
         self.register_buffer("directions", F.normalize(embeddings - embeddings.mean(dim=0), dim=1))
         self.sharpness = nn.Parameter(torch.tensor(8.0))
         self.bias = nn.Parameter(torch.zeros(len(token_ids)))
@@ -75,7 +77,9 @@ def align(captioner: SlideCaptioner, examples: Sequence[Example], settings: Alig
     """
     generator = torch.Generator().manual_seed(seed)
     targets = ReportTargets(examples)
-    texts = {report: captioner.tokenizer.decode(report) for example in examples for report in example.reports}
+    texts = {
+        report: str(captioner.tokenizer.decode(list(report))) for example in examples for report in example.reports
+    }
     reader = _Reader(captioner, targets.token_ids)
     adapter = [*captioner.mivpg.parameters(), *captioner.language_projection.parameters()]
     optimizer = torch.optim.AdamW([*adapter, *reader.parameters()], lr=settings.lr, weight_decay=0.05)

@@ -54,10 +54,10 @@ class ModelSettings(_Section):
 class AlignmentSettings(_Section):
     """The first stage: the adapter alone, on the words of the reports. Zero steps leave it out."""
 
-    steps: int = Field(0, ge=0)
-    batch_size: int = Field(16, ge=1)
-    lr: float = Field(5e-4, gt=0)
-    instance_dropout: float = Field(0.5, ge=0, lt=1)
+    steps: int = Field(default=0, ge=0)
+    batch_size: int = Field(default=16, ge=1)
+    lr: float = Field(default=5e-4, gt=0)
+    instance_dropout: float = Field(default=0.5, ge=0, lt=1)
 
 
 class OptimSettings(_Section):
