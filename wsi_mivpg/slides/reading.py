@@ -1,29 +1,29 @@
-"""Open a slide and read any field of view at any microns per pixel.
+"""A slide: any field of view at any microns per pixel, from whichever reader opened the file.
 
-Decoding is OpenSlide's or TiffSlide's; this file owns geometry (float downsamples, exact fields of view)
-and clear errors. It does not choose which tiles to read.
+Readers decode; this file owns geometry (float downsamples, exact fields of view) and clear errors. It does not choose
+which tiles to read.
 """
 
 import hashlib
 import math
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from wsi_mivpg.errors import SlideError
-from wsi_mivpg.slides.resolution import checked_mpp, mpp_from_properties, mpp_from_tiff_tags
-
-Pixels = npt.NDArray[np.uint8]
+from wsi_mivpg.slides.readers.base import Pixels, Reader
+from wsi_mivpg.slides.resample import resample
 
 _MIB = 1 << 20
 _BLOCK_SOURCE_PX = 4096
 _LEVEL_TOLERANCE = 1e-3
+_SNAP_L0_PX = 0.5
+_ROUNDING = 1e-6
 
 
 class Slide:
@@ -35,26 +35,23 @@ class Slide:
         mpp: microns per pixel of level 0, the same in x and y.
         mpp_source: "file", "tiff tags" or "user".
         vendor: as the reader names it, or "unknown".
-        reader: "openslide" or "tiffslide".
+        reader: name of the reader.
         level_sizes_px: (width, height) of each level, level 0 first.
         downsamples: level-0 pixels per pixel of each level, as floats.
 
     Reading is safe from several threads.
     """
 
-    def __init__(self, path: Path, handle: Any, reader: str, mpp: float, mpp_source: str) -> None:
+    def __init__(self, path: Path, reader: Reader, mpp: float, mpp_source: str) -> None:
         self.path = path
-        self.reader = reader
         self.mpp = mpp
         self.mpp_source = mpp_source
-        self.vendor = str(handle.properties.get(f"{reader}.vendor") or "unknown")
-        sizes = ((int(width), int(height)) for width, height in handle.level_dimensions)
-        self.level_sizes_px: tuple[tuple[int, int], ...] = tuple(sizes)
+        self.reader = reader.name
+        self.vendor = reader.vendor
+        self.level_sizes_px = reader.level_sizes_px
         self.size_px = self.level_sizes_px[0]
-        self._reader_downsamples = tuple(float(d) for d in handle.level_downsamples)
-        self.downsamples = tuple(true_downsample(self.vendor, said) for said in self._reader_downsamples)
-        self._handle = handle
-        self._lock = threading.Lock()
+        self.downsamples = reader.downsamples
+        self._reader = reader
 
     def __enter__(self) -> Self:
         return self
@@ -70,7 +67,7 @@ class Slide:
 
     def close(self) -> None:
         """Close the file; reading afterwards is an error."""
-        self._handle.close()
+        self._reader.close()
 
     def read_level(self, x0: int, y0: int, level: int, size_px: tuple[int, int]) -> Pixels:
         """Read `size_px` (width, height) pixels of a level from (x0, y0), **in pixels of that level**.
@@ -85,6 +82,8 @@ class Slide:
         level_width, level_height = self.level_sizes_px[level]
         left, right = max(x0, 0), min(x0 + width, level_width)
         top, bottom = max(y0, 0), min(y0 + height, level_height)
+        if (right - left, bottom - top) == size_px:
+            return self._decode(left, top, level, size_px)
         pixels = np.full((height, width, 3), 255, dtype=np.uint8)
         if right > left and bottom > top:
             inside = self._decode(left, top, level, (right - left, bottom - top))
@@ -112,6 +111,32 @@ class Slide:
         scale = max(1.0, max(self.size_px) / max_side_px)
         width, height = (max(1, round(side / scale)) for side in self.size_px)
         return self._render((0.0, 0.0, float(self.size_px[0]), float(self.size_px[1])), (width, height))
+
+    @contextmanager
+    def expecting(self, corners: npt.NDArray[np.int64], size_px: int, mpp: float) -> Iterator[None]:
+        """Announce that `read_region` will be called once for each corner, so that no compressed tile is decoded twice.
+
+        Args:
+            corners: (N, 2) int64, level-0 px (x, y).
+            size_px: side of each region in pixels at `mpp`.
+            mpp: microns per pixel of the regions.
+        """
+        scale = mpp / self.mpp
+        level = coarsest_level(self.downsamples, scale)
+        side_l0 = size_px * scale
+        boxes = np.empty((len(corners), 4), dtype=np.int64)
+        for axis in (0, 1):
+            limit = self.level_sizes_px[level][axis]
+            start = corners[:, axis].astype(np.float64)
+            first = self._level_edges(start, level, limit)
+            last = self._level_edges(start + side_l0, level, limit)
+            boxes[:, axis] = np.floor(first + _ROUNDING)
+            boxes[:, 2 + axis] = np.ceil(last - _ROUNDING) - boxes[:, axis]
+        self._reader.announce(level, boxes)
+        try:
+            yield
+        finally:
+            self._reader.forget()
 
     def fingerprint(self) -> str:
         """Return the sha256 of the file's size and its first and last MiB."""
@@ -142,77 +167,39 @@ class Slide:
         return pixels
 
     def _resample(self, box_l0: tuple[float, float, float, float], size_px: tuple[int, int], level: int) -> Pixels:
-        """Read the pixels that cover a level-0 box, with a margin for the filter, and resample them once."""
-        x, y, width, height = (value / self.downsamples[level] for value in box_l0)
-        margin_x, margin_y = math.ceil(width / size_px[0]) + 1, math.ceil(height / size_px[1]) + 1
-        left, top = math.floor(x + 1e-6), math.floor(y + 1e-6)
-        is_native = abs(width - size_px[0]) < 1e-3 and abs(height - size_px[1]) < 1e-3
-        if is_native and _is_whole(x) and _is_whole(y):
-            return self.read_level(round(x), round(y), level, size_px)
-        # The margin gives the filter its true neighbours, so tiles equal crops of one resampled slide;
-        # it stops at the slide's edge so that the white outside does not bleed in.
+        """Read the pixels that a level-0 box covers and resample them once."""
+        x, y, width, height = box_l0
         level_width, level_height = self.level_sizes_px[level]
-        right, bottom = math.ceil(x + width), math.ceil(y + height)
-        read_left, read_right = _widened(left, right, margin_x, level_width)
-        read_top, read_bottom = _widened(top, bottom, margin_y, level_height)
-        source = self.read_level(read_left, read_top, level, (read_right - read_left, read_bottom - read_top))
-        box = (x - read_left, y - read_top, x - read_left + width, y - read_top + height)
-        box = (max(box[0], 0.0), max(box[1], 0.0), min(box[2], source.shape[1]), min(box[3], source.shape[0]))
-        # HAMMING: PIL's BOX snaps to whole source pixels, which shifts content by up to half a pixel.
-        resized = Image.fromarray(source).resize(size_px, Image.Resampling.HAMMING, box=box)
-        return np.asarray(resized)
+        left, right = self._level_edges(np.array([x, x + width]), level, level_width).tolist()
+        top, bottom = self._level_edges(np.array([y, y + height]), level, level_height).tolist()
+        read_left, read_top = math.floor(left + _ROUNDING), math.floor(top + _ROUNDING)
+        read_size = (math.ceil(right - _ROUNDING) - read_left, math.ceil(bottom - _ROUNDING) - read_top)
+        source = self.read_level(read_left, read_top, level, read_size)
+        box = (left - read_left, top - read_top, right - read_left, bottom - read_top)
+        return resample(source, box, size_px)
+
+    def _level_edges(self, edges_l0: npt.NDArray[np.float64], level: int, limit: int) -> npt.NDArray[np.float64]:
+        """Return edges along one axis in pixels of a level, float64; `limit` is the level's length.
+
+        Edges are moved to whole pixels where that is at most half a level-0 pixel, and to the slide's own end
+        where they pass it by less than a pixel.
+        """
+        downsample = self.downsamples[level]
+        edges = edges_l0 / downsample
+        whole = np.rint(edges)
+        is_near = np.abs(edges - whole) * downsample <= _SNAP_L0_PX + _ROUNDING
+        is_past_end = (edges > limit) & (edges < limit + 1)
+        return np.where(is_near, whole, np.where(is_past_end, limit, edges))
 
     def _decode(self, x: int, y: int, level: int, size_px: tuple[int, int]) -> Pixels:
-        """Decode a box that lies inside the level, given in its pixels; transparency becomes white."""
-        reader_downsample = self._reader_downsamples[level]
-        corner = (round(x * reader_downsample), round(y * reader_downsample))
+        """Decode a box that lies inside the level, given in its pixels."""
         try:
-            if self.reader == "openslide":
-                image = self._handle.read_region(corner, level, size_px)
-            else:
-                with self._lock:
-                    image = self._handle.read_region(corner, level, size_px)
+            return self._reader.read(x, y, level, size_px)
         except Exception as error:  # readers raise many kinds for damaged data
             raise SlideError(
-                f"{self.path}: cannot decode level {level} at {corner}: {error}; the file may be damaged, copy it again"
+                f"{self.path}: cannot decode {size_px[0]}x{size_px[1]} px of level {level} at ({x}, {y}): {error}; "
+                "the file may be damaged, copy it again"
             ) from error
-        return _over_white(image)
-
-
-def open_slide(path: Path | str, *, mpp: float | None = None) -> Slide:
-    """Open a slide with the first reader that can.
-
-    Args:
-        path: the slide's file.
-        mpp: microns per pixel of level 0; it wins over the file's.
-
-    Raises:
-        SlideError: no such file, or no reader opens it as an 8-bit colour slide.
-        ResolutionError: the microns per pixel are missing, absurd or differ between x and y.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise SlideError(f"{path}: no such file; check the path")
-    if not path.is_file():
-        raise SlideError(f"{path}: a folder, not a slide; name the slide's file")
-    handle, reader = _open_with_first_reader(path)
-    try:
-        value, source = _resolution(path, handle, mpp)
-        return Slide(path, handle, reader, value, source)
-    except BaseException:
-        handle.close()
-        raise
-
-
-def true_downsample(vendor: str, said: float) -> float:
-    """Return a level's downsample from the ratio of sizes that a reader gives.
-
-    Aperio scanners divide by a whole number and drop the odd last pixels: 4443 -> 2221 is exactly 2, not
-    2.0005, and the ratio would shift the far corner by two level-0 pixels. Elsewhere the ratio is believed;
-    it was the better of the two on the real generic TIFF pyramids where both were measured.
-    """
-    is_nearly_whole = abs(said - round(said)) < 0.005 * said
-    return float(round(said)) if vendor == "aperio" and is_nearly_whole else said
 
 
 def coarsest_level(downsamples: Sequence[float], scale: float) -> int:
@@ -220,74 +207,3 @@ def coarsest_level(downsamples: Sequence[float], scale: float) -> int:
     most = scale * (1 + _LEVEL_TOLERANCE)
     usable = [level for level, downsample in enumerate(downsamples) if downsample <= most]
     return max(usable, key=lambda level: downsamples[level], default=0)
-
-
-def _resolution(path: Path, handle: Any, user_mpp: float | None) -> tuple[float, str]:
-    if user_mpp is not None:
-        return checked_mpp(path, (user_mpp, user_mpp)), "user"
-    found = mpp_from_properties(handle.properties)
-    from_tags = mpp_from_tiff_tags(path)
-    if found is None:
-        return checked_mpp(path, from_tags), "tiff tags"
-    is_generic = handle.properties.get("openslide.vendor", "generic-tiff") == "generic-tiff"
-    return checked_mpp(path, found), "tiff tags" if from_tags is not None and is_generic else "file"
-
-
-def _open_with_openslide(path: Path) -> Any:
-    import openslide
-
-    return openslide.OpenSlide(path)
-
-
-def _open_with_tiffslide(path: Path) -> Any:
-    import tifffile
-    import tiffslide
-
-    with tifffile.TiffFile(path) as tiff:
-        page = tiff.series[0].levels[0]
-        if page.dtype != np.uint8 or page.shape[-1] not in (3, 4) or len(page.shape) != 3:
-            raise ValueError(f"not an 8-bit colour image (shape {page.shape}, {page.dtype})")
-    return tiffslide.TiffSlide(path)
-
-
-# OpenSlide first: it knows vendors' formats and decodes without a lock; TiffSlide for plain TIFF files.
-_READERS: tuple[tuple[str, Callable[[Path], Any]], ...] = (
-    ("openslide", _open_with_openslide),
-    ("tiffslide", _open_with_tiffslide),
-)
-
-
-def _open_with_first_reader(path: Path) -> tuple[Any, str]:
-    reasons = []
-    for name, opened in _READERS:
-        try:
-            return opened(path), name
-        except Exception as error:  # each reader has its own zoo of errors for foreign files
-            reasons.append(f"{name}: {error}")
-    raise SlideError(
-        f"{path}: not a slide that can be read ({'; '.join(reasons)}); "
-        "convert it to a pyramidal TIFF, for example with `vips tiffsave --pyramid --tile`"
-    )
-
-
-def _over_white(image: Image.Image) -> Pixels:
-    pixels = np.asarray(image)
-    if image.mode == "RGB":
-        return pixels
-    if image.mode != "RGBA":
-        return np.asarray(image.convert("RGB"))
-    alpha = pixels[..., 3:]
-    if alpha.min() == 255:
-        return pixels[..., :3]
-    weight = alpha.astype(np.float32) / 255
-    mixed = pixels[..., :3] * weight + 255 * (1 - weight)
-    return np.rint(mixed).astype(np.uint8)
-
-
-def _is_whole(value: float) -> bool:
-    return abs(value - round(value)) < 1e-6
-
-
-def _widened(start: int, stop: int, margin: int, limit: int) -> tuple[int, int]:
-    """Widen [start, stop) by `margin` on both sides, but past [0, limit) only where it already was."""
-    return max(start - margin, min(start, 0)), min(stop + margin, max(stop, limit))

@@ -3,6 +3,7 @@
 Numbers only; opening files is `reading`'s job.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from wsi_mivpg.errors import ResolutionError
 
 PLAUSIBLE_MPP = (0.05, 20.0)
 SAME_IN_X_AND_Y = 0.01
+_APERIO_MPP = re.compile(r"\|\s*MPP\s*=\s*([0-9.]+)")
 _UM_PER_TIFF_UNIT = {2: 25_400.0, 3: 10_000.0}
 
 
@@ -29,15 +31,24 @@ def mpp_from_tiff_tags(path: Path) -> tuple[float, float] | None:
 
     try:
         with tifffile.TiffFile(path) as tiff:
-            tags = tiff.pages[0].tags  # type: ignore[union-attr]
-            values = [tags.valueof(name) for name in ("XResolution", "YResolution", "ResolutionUnit")]
+            return mpp_from_tiff_page(tiff.pages[0])
     except (tifffile.TiffFileError, OSError, ValueError, IndexError):
         return None
-    x, y, unit = values
+
+
+def mpp_from_tiff_page(page: Any) -> tuple[float, float] | None:
+    """Return (mpp_x, mpp_y) from the resolution tags of a `tifffile` page, or None where there are none."""
+    x, y, unit = (page.tags.valueof(name) for name in ("XResolution", "YResolution", "ResolutionUnit"))
     um = _UM_PER_TIFF_UNIT.get(int(unit or 0))
     if um is None or not x or not y or not (x[0] and x[1] and y[0] and y[1]):
         return None
     return um * x[1] / x[0], um * y[1] / y[0]
+
+
+def mpp_from_aperio(description: str) -> tuple[float, float] | None:
+    """Return (mpp, mpp) from an Aperio description ("… |MPP = 0.4990| …"), or None where it says nothing."""
+    found = _APERIO_MPP.search(description)
+    return (float(found[1]), float(found[1])) if found else None
 
 
 def checked_mpp(path: Path, mpp: tuple[float, float] | None) -> float:

@@ -1,0 +1,1 @@
+"""Readers of slide files, and the order in which they are asked."""

@@ -1,0 +1,48 @@
+"""What every reader gives: levels, a resolution if the file states one, and pixels of a box."""
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Pixels = npt.NDArray[np.uint8]
+
+
+class NotReadable(Exception):
+    """This reader cannot be sure that it reads the file right; the next one is asked."""
+
+
+class Reader(Protocol):
+    """One open file. Reading is safe from several threads.
+
+    Attributes:
+        name: as it is recorded in bags.
+        vendor: of the scanner, or "unknown".
+        level_sizes_px: (width, height) of each level, level 0 first.
+        downsamples: level-0 pixels per pixel of each level, as floats.
+        mpp: (x, y) microns per pixel of level 0 as the file states them, or None.
+        mpp_source: where `mpp` comes from: "file" or "tiff tags".
+    """
+
+    name: str
+    vendor: str
+    level_sizes_px: tuple[tuple[int, int], ...]
+    downsamples: tuple[float, ...]
+    mpp: tuple[float, float] | None
+    mpp_source: str
+
+    def read(self, x: int, y: int, level: int, size_px: tuple[int, int]) -> Pixels:
+        """Return uint8[height, width, 3] of a box that lies inside the level, in its pixels."""
+        ...
+
+    def announce(self, level: int, boxes: npt.NDArray[np.int64]) -> None:
+        """Learn that each box, int64 (N, 4) x, y, width, height in pixels of the level, will be read once."""
+        ...
+
+    def forget(self) -> None:
+        """Drop what was announced."""
+        ...
+
+    def close(self) -> None:
+        """Close the file."""
+        ...

@@ -1,0 +1,231 @@
+"""Our reader of tiled TIFF and Aperio SVS: each compressed tile is read and decoded once for all reads that need it.
+
+tifffile reads the directories and knows the codecs; tiles are read here with `pread`, in any thread.
+"""
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from wsi_mivpg.slides.readers.base import NotReadable, Pixels
+from wsi_mivpg.slides.readers.tile_cache import TileCache, TileKey
+from wsi_mivpg.slides.resolution import mpp_from_aperio, mpp_from_tiff_page
+
+_COMPRESSIONS = frozenset({1, 5, 7, 8, 32946, 33003, 33005})
+"""None, LZW, JPEG, deflate (two numbers), JPEG 2000 as YCbCr and RGB (Aperio)."""
+_JPEG = 7
+_JPEG_2000 = (33003, 33005)
+_RGB, _YCBCR = 2, 6
+# Layouts that tifffile recognises and that a plain reading of tiles would get right.
+_PLAIN_LAYOUTS = frozenset({"svs", "shaped", "uniform"})
+_LARGEST_TILE_PX = 8192
+_REDUCED_IMAGE = 1
+_ADOBE_MARKER = b"Adobe\x00"
+
+
+@dataclass(frozen=True)
+class _Level:
+    """One directory of the file. `offsets` and `byte_counts` are int64 (rows * columns,), row by row."""
+
+    decode: Callable[..., Any]
+    jpeg_tables: bytes | None
+    compression: int
+    photometric: int
+    size_px: tuple[int, int]
+    tile_px: tuple[int, int]
+    rows: int
+    columns: int
+    offsets: npt.NDArray[np.int64]
+    byte_counts: npt.NDArray[np.int64]
+
+
+class TiledTiffReader:
+    """A tiled TIFF whose layout and codecs are known; see `Reader` for its attributes.
+
+    Attributes:
+        tiles: the decoded tiles that reads share.
+    """
+
+    name = "tile-once"
+
+    def __init__(self, path: Path) -> None:
+        """Read the directories of `path`.
+
+        Raises:
+            NotReadable: not a TIFF, or one that this reader cannot be sure of.
+        """
+        try:
+            with tifffile.TiffFile(path) as tiff:
+                pages = _pyramid(tiff)
+                self._levels = tuple(_level(page) for page in pages)
+                first = pages[0]
+                is_aperio = first.description.startswith("Aperio")
+                self.vendor = "aperio" if is_aperio else "generic-tiff"
+                self.mpp = mpp_from_aperio(first.description) if is_aperio else mpp_from_tiff_page(first)
+        except (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
+            # tifffile raises many kinds for damaged directories
+            raise NotReadable(str(error)) from error
+        self.mpp_source = "file" if is_aperio else "tiff tags"
+        self.level_sizes_px = tuple(level.size_px for level in self._levels)
+        self.downsamples = tuple(_downsample(self.level_sizes_px[0], size, is_aperio) for size in self.level_sizes_px)
+        self._file = os.open(path, os.O_RDONLY)
+        self.tiles = TileCache(self._decode)
+        try:
+            self._check_first_tile()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file and drop decoded tiles."""
+        self.tiles.forget()
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def read(self, x: int, y: int, level: int, size_px: tuple[int, int]) -> Pixels:
+        """Return uint8[height, width, 3] of a box inside the level; tiles that the file leaves out are white."""
+        width, height = size_px
+        tile_width, tile_height = self._levels[level].tile_px
+        pixels = np.empty((height, width, 3), dtype=np.uint8)
+        for key in self._keys(x, y, level, size_px):
+            tile = self.tiles.take(key)
+            left, top = key[2] * tile_width - x, key[1] * tile_height - y
+            x0, x1 = max(left, 0), min(left + tile_width, width)
+            y0, y1 = max(top, 0), min(top + tile_height, height)
+            pixels[y0:y1, x0:x1] = tile[y0 - top : y1 - top, x0 - left : x1 - left]
+        return pixels
+
+    def announce(self, level: int, boxes: npt.NDArray[np.int64]) -> None:
+        """Expect each box to be read once; int64 (N, 4) x, y, width, height in pixels of the level.
+
+        Parts of boxes that lie outside the level are left out.
+        """
+        geometry = self._levels[level]
+        uses = np.zeros((geometry.rows + 1, geometry.columns + 1), dtype=np.int32)
+        first, last = boxes[:, :2], boxes[:, :2] + boxes[:, 2:] - 1
+        limit = np.array(geometry.size_px) - 1
+        inside = ((last >= 0) & (first <= limit)).all(axis=1)
+        tile_px = np.array(geometry.tile_px)
+        column0, row0 = (np.clip(first[inside], 0, limit) // tile_px).T
+        column1, row1 = (np.clip(last[inside], 0, limit) // tile_px).T + 1
+        # Corners of each box in a difference image; its double sum counts the boxes over every tile.
+        for rows, columns, sign in ((row0, column0, 1), (row0, column1, -1), (row1, column0, -1), (row1, column1, 1)):
+            np.add.at(uses, (rows, columns), sign)
+        self.tiles.announce(level, uses.cumsum(axis=0).cumsum(axis=1)[:-1, :-1].astype(np.int32))
+
+    def forget(self) -> None:
+        """Drop what was announced and is held."""
+        self.tiles.forget()
+
+    def _keys(self, x: int, y: int, level: int, size_px: tuple[int, int]) -> list[TileKey]:
+        tile_width, tile_height = self._levels[level].tile_px
+        columns = range(x // tile_width, (x + size_px[0] - 1) // tile_width + 1)
+        rows = range(y // tile_height, (y + size_px[1] - 1) // tile_height + 1)
+        return [(level, row, column) for row in rows for column in columns]
+
+    def _decode(self, key: TileKey) -> Pixels:
+        """Read and decode one tile; ValueError where its bytes are damaged."""
+        level = self._levels[key[0]]
+        index = key[1] * level.columns + key[2]
+        tile_width, tile_height = level.tile_px
+        count, offset = int(level.byte_counts[index]), int(level.offsets[index])
+        if count == 0:
+            return np.full((tile_height, tile_width, 3), 255, dtype=np.uint8)
+        data = os.pread(self._file, count, offset)
+        if len(data) != count:
+            raise ValueError(f"tile {key[1:]} of level {key[0]} lies outside the file")
+        decoded: Any = level.decode(data, index, jpegtables=level.jpeg_tables)[0]
+        if decoded is None or decoded.shape != (1, tile_height, tile_width, 3) or decoded.dtype != np.uint8:
+            raise ValueError(f"tile {key[1:]} of level {key[0]} is not {tile_width}x{tile_height} 8-bit RGB")
+        tile: Pixels = decoded[0]
+        return tile
+
+    def _check_first_tile(self) -> None:
+        """Refuse files whose JPEG tiles carry a colour note of their own that contradicts the directory's."""
+        for level in self._levels:
+            present = np.flatnonzero(level.byte_counts)
+            if level.compression != _JPEG or not len(present):
+                continue
+            offset, count = int(level.offsets[present[0]]), int(level.byte_counts[present[0]])
+            header = os.pread(self._file, min(count, 1024), offset)
+            at = header.find(_ADOBE_MARKER)
+            if at >= 0 and at + 11 < len(header):
+                # APP14: "Adobe", version, two flag words, then the transform: 0 RGB, 1 YCbCr
+                is_ycbcr = header[at + 11] == 1
+                if is_ycbcr != (level.photometric == _YCBCR):
+                    raise NotReadable("JPEG tiles and the directory disagree about the colour space")
+
+
+def _pyramid(tiff: tifffile.TiffFile) -> list[tifffile.TiffPage]:
+    """Return the pages of the levels, largest first; NotReadable where the layout is not a plain pyramid."""
+    foreign = sorted(set(tiff.flags) - _PLAIN_LAYOUTS)
+    if foreign:
+        raise NotReadable(f"a {' '.join(foreign)} file")
+    pages = [page for page in tiff.pages if isinstance(page, tifffile.TiffPage)]
+    if len(pages) != len(tiff.pages) or not pages or not pages[0].is_tiled:
+        raise NotReadable("the first image is not tiled")
+    is_aperio = pages[0].description.startswith("Aperio")
+    levels = [pages[0]]
+    levels += [page for page in pages[1:] if page.is_tiled and (is_aperio or page.subfiletype & _REDUCED_IMAGE)]
+    for page in levels:
+        _check(page)
+    return sorted(levels, key=lambda page: -page.imagewidth)
+
+
+def _check(page: tifffile.TiffPage) -> None:
+    """Raise NotReadable for what this reader does not decode."""
+    compression = int(page.compression)
+    colours = (_RGB, _YCBCR) if compression in (_JPEG, *_JPEG_2000) else (_RGB,)
+    checks = {
+        "not 8-bit": page.dtype == np.uint8,
+        "not three samples a pixel, side by side": page.samplesperpixel == 3 and page.planarconfig == 1,
+        f"compression {compression}": compression in _COMPRESSIONS,
+        f"photometric {int(page.photometric)}": int(page.photometric) in colours,
+        f"predictor {page.predictor}": page.predictor in (1, 2),
+        "a volume": page.imagedepth == 1 and page.tiledepth == 1,
+        "images inside images": not page.subifds,
+        "tiles of an absurd size": 0 < max(page.tilewidth, page.tilelength) <= _LARGEST_TILE_PX,
+        "fill order": page.fillorder == 1,
+    }
+    wrong = [reason for reason, is_right in checks.items() if not is_right]
+    if wrong:
+        raise NotReadable("; ".join(wrong))
+
+
+def _level(page: tifffile.TiffPage) -> _Level:
+    columns = math.ceil(page.imagewidth / page.tilewidth)
+    rows = math.ceil(page.imagelength / page.tilelength)
+    offsets, counts = (np.asarray(values, dtype=np.int64) for values in (page.dataoffsets, page.databytecounts))
+    if not len(offsets) == len(counts) == rows * columns:
+        raise NotReadable(f"{len(offsets)} tiles where {rows} x {columns} are needed")
+    if page.imagewidth < 1 or page.imagelength < 1:
+        raise NotReadable("an empty image")
+    size_px, tile_px = (page.imagewidth, page.imagelength), (page.tilewidth, page.tilelength)
+    # `decode` looks into the open file when it is made, and never again.
+    codec = (page.decode, page.jpegtables, int(page.compression), int(page.photometric))
+    return _Level(*codec, size_px, tile_px, rows, columns, offsets, counts)
+
+
+def _downsample(full: Sequence[int], size: Sequence[int], is_aperio: bool) -> float:
+    """Level-0 pixels per pixel: the mean ratio of the sides, whole for Aperio (see `true_downsample`)."""
+    ratio = (full[0] / size[0] + full[1] / size[1]) / 2
+    return true_downsample("aperio" if is_aperio else "generic-tiff", ratio)
+
+
+def true_downsample(vendor: str, said: float) -> float:
+    """Return a level's downsample from the ratio of sizes.
+
+    Aperio scanners divide by a whole number and drop the odd last pixels: 4443 -> 2221 is exactly 2, not
+    2.0005, and the ratio would shift the far corner by two level-0 pixels. Elsewhere the ratio is believed;
+    it was the better of the two on the real generic TIFF pyramids where both were measured.
+    """
+    is_nearly_whole = abs(said - round(said)) < 0.005 * said
+    return float(round(said)) if vendor == "aperio" and is_nearly_whole else said
