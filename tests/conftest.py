@@ -9,6 +9,9 @@ import pytest
 import tifffile
 from PIL import Image, ImageDraw
 
+from wsi_mivpg.cohorts.case import Case
+from wsi_mivpg.cohorts.virtual import VirtualCohort, compose_cohort
+
 GLASS = (243, 242, 244)
 TISSUE = (196, 120, 170)
 
@@ -78,6 +81,13 @@ def tiled_slide(tmp_path: Path) -> TiledSlide:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def unseen_biopsies(tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
+    """Return five rendered biopsies, one for each finding, that no training has seen: another name and seed."""
+    cohort = VirtualCohort(name="unseen", test=5, seed=2026)
+    return compose_cohort(cohort, tmp_path_factory.mktemp("unseen"), splits=("test",), workers=1)
 
 
 @pytest.fixture(scope="session")

@@ -7,33 +7,23 @@ import pytest
 
 from wsi_mivpg.cli.main import main
 from wsi_mivpg.cohorts.case import Case
-from wsi_mivpg.cohorts.virtual import VirtualCohort, compose_cohort
 from wsi_mivpg.evaluation import extract_fields
-
-# Another name and seed than any recipe's: slides that no training has seen, one for each finding.
-UNSEEN = VirtualCohort(name="unseen", test=5, seed=2026)
-
-
-@pytest.fixture(scope="module")
-def unseen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Case]]:
-    folder = tmp_path_factory.mktemp("unseen")
-    return folder, compose_cohort(UNSEEN, folder, splits=("test",), workers=1)
 
 
 def test_it_names_the_finding_of_unseen_slides_and_nothing_is_lost_beside_a_corrupt_one(
-    unseen: tuple[Path, list[Case]], tmp_path: Path
+    unseen_biopsies: list[Case], tmp_path: Path
 ) -> None:
-    folder, cases = unseen
-    corrupt = folder / "slides" / "corrupt.svs"
+    slides = [case.slide_paths[0] for case in unseen_biopsies]
+    corrupt = tmp_path / "corrupt.svs"
     corrupt.write_bytes(b"II*\0 this is no slide")
     with pytest.raises(SystemExit) as left:
-        main(["report", str(folder / "slides"), "--out", str(tmp_path)])
+        main(["report", *map(str, slides), str(corrupt), "--out", str(tmp_path)])
     assert left.value.code == 3
     assert "corrupt.svs" in (tmp_path / "failures.csv").read_text()
 
     records = [json.loads(line) for line in (tmp_path / "reports.jsonl").read_text().splitlines()]
     texts = {record["case_id"]: record["text"] for record in records}
-    truths = {case.case_id: case.truth or {} for case in cases}
+    truths = {case.case_id: case.truth or {} for case in unseen_biopsies}
     assert texts.keys() == truths.keys()
     assert len({truth["finding"] for truth in truths.values()}) == 5
     for case_id, truth in truths.items():

@@ -13,7 +13,6 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from wsi_mivpg.bags import BagProvenance
 from wsi_mivpg.captioner import CaptionerConfig, load_language_model
 
 MIVPG = {
@@ -29,26 +28,6 @@ MIVPG = {
 }
 ADAPTER = {name: value for name, value in MIVPG.items() if name not in ("initializer_range", "hidden_dropout_prob")}
 REPORTS = ["benign", "adenocarcinoma in 20%", "squamous, 5%", "necrosis"]
-PROVENANCE = BagProvenance(
-    slide_id="s1",
-    slide_path="s1.tif",
-    slide_fingerprint="f",
-    slide_width_px=1000,
-    slide_height_px=1000,
-    slide_mpp=0.5,
-    mpp_source="file",
-    reader="tiffslide",
-    target_mpp=0.5,
-    tile_px=224,
-    tile_size_l0=224.0,
-    min_tissue=0.25,
-    tissue_method="t",
-    encoder="some-encoder",
-    encoder_weights_sha256="abc",
-    feature_dim=12,
-    settings_hash="h",
-    version="0",
-)
 
 
 def write_tiny_language_model(folder: Path) -> None:

@@ -6,29 +6,11 @@ import h5py
 import numpy as np
 import pytest
 
+from tests import provenance
 from wsi_mivpg.bags import BagProvenance, FeatureBag, write_bag
 from wsi_mivpg.errors import BagError
 
-PROVENANCE = BagProvenance(
-    slide_id="s",
-    slide_path="s.svs",
-    slide_fingerprint="f" * 64,
-    slide_width_px=4000,
-    slide_height_px=3000,
-    slide_mpp=0.2528,
-    mpp_source="file",
-    reader="openslide",
-    target_mpp=0.5,
-    tile_px=224,
-    tile_size_l0=224 * 0.5 / 0.2528,
-    min_tissue=0.25,
-    tissue_method="test",
-    encoder="e",
-    encoder_weights_sha256="a" * 64,
-    feature_dim=6,
-    settings_hash="b" * 64,
-    version="0",
-)
+PROVENANCE = dataclasses.replace(provenance.PROVENANCE, feature_dim=6)
 
 
 def write(path, count=5):

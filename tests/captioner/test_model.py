@@ -1,13 +1,14 @@
 """The captioner trains only what it should, writes the same text in any batch, and comes back from disk as it was."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
 
-from wsi_mivpg.bags import BagProvenance
+from tests.provenance import PROVENANCE
 from wsi_mivpg.captioner import CaptionerConfig, SlideCaptioner
 from wsi_mivpg.captioner.model import IGNORED, pad_labels
 from wsi_mivpg.errors import ModelError
@@ -142,30 +143,6 @@ def test_another_base_model_is_refused(tiny_config: CaptionerConfig, tmp_path: P
         SlideCaptioner.from_pretrained(tmp_path)
 
 
-def _provenance(**changes: object) -> BagProvenance:
-    values = {
-        "slide_id": "s1",
-        "slide_path": "s1.tif",
-        "slide_fingerprint": "f",
-        "slide_width_px": 1000,
-        "slide_height_px": 1000,
-        "slide_mpp": 0.5,
-        "mpp_source": "file",
-        "reader": "tiffslide",
-        "target_mpp": 0.5,
-        "tile_px": 224,
-        "tile_size_l0": 224.0,
-        "min_tissue": 0.25,
-        "tissue_method": "t",
-        "encoder": "some-encoder",
-        "encoder_weights_sha256": "abc",
-        "feature_dim": 12,
-        "settings_hash": "h",
-        "version": "0",
-    }
-    return BagProvenance(**{**values, **changes})
-
-
 @pytest.mark.parametrize(
     ("name", "value"), [("encoder", "other"), ("feature_dim", 13), ("target_mpp", 0.25), ("tile_px", 256)]
 )
@@ -173,9 +150,9 @@ def test_a_bag_made_otherwise_is_refused_with_both_values(
     tiny_config: CaptionerConfig, name: str, value: object
 ) -> None:
     captioner = SlideCaptioner.create(tiny_config)
-    captioner.check_bag(_provenance())
+    captioner.check_bag(PROVENANCE)
     with pytest.raises(ModelError, match=f"{name} {value!r}.*{getattr(tiny_config, name)!r}"):
-        captioner.check_bag(_provenance(**{name: value}))
+        captioner.check_bag(replace(PROVENANCE, **{name: value}))
 
 
 def test_unknown_language_models_and_lora_layers_are_refused(tiny_config: CaptionerConfig) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from wsi_mivpg.bags import BagProvenance, write_bag
+from tests.provenance import PROVENANCE
+from wsi_mivpg.bags import write_bag
 from wsi_mivpg.cli.main import main
 
 
@@ -157,26 +159,7 @@ def test_report_refuses_a_bag_of_another_encoder(run, tmp_path):
     if not (resources.files("wsi_mivpg") / "demo_model" / "model.safetensors").is_file():
         pytest.skip("the demonstration model is not in this checkout; `make demo-model` trains it")
     bag = tmp_path / "foreign.h5"
-    made = BagProvenance(
-        slide_id="foreign",
-        slide_path="foreign.svs",
-        slide_fingerprint="0",
-        slide_width_px=2000,
-        slide_height_px=2000,
-        slide_mpp=0.5,
-        mpp_source="file",
-        reader="openslide",
-        target_mpp=0.5,
-        tile_px=224,
-        tile_size_l0=224.0,
-        min_tissue=0.25,
-        tissue_method="other",
-        encoder="another-encoder",
-        encoder_weights_sha256="0",
-        feature_dim=8,
-        settings_hash="0",
-        version="0",
-    )
+    made = replace(PROVENANCE, slide_id="foreign", encoder="another-encoder", feature_dim=8)
     features, coords = np.zeros((3, 8), np.float16), np.zeros((3, 2), np.int64)
     write_bag(bag, features, coords, np.ones(3, np.float32), made)
     code, _, err = run("report", bag, "--out", tmp_path / "out")

@@ -1,8 +1,8 @@
 """The program starts fast, loads nothing heavy for help, and shows an example for every command."""
 
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -41,13 +41,15 @@ def test_help_loads_nothing_heavy():
         assert command[0] in done.stdout
 
 
-def test_help_answers_within_half_a_second():
+def test_help_costs_less_than_half_a_second_of_processor_time():
     def seconds() -> float:
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         run_probe("--help")
-        return time.perf_counter() - start
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(seconds() for _ in range(5)) < 0.5
+    # Processor time, not the clock: a busy machine does not make the program slower to start.
+    assert min(seconds() for _ in range(3)) < 0.5
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -8,36 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from wsi_mivpg.bags import BagProvenance, write_bag
+from tests.provenance import PROVENANCE
+from wsi_mivpg.bags import write_bag
 from wsi_mivpg.cohorts.case import Case
 from wsi_mivpg.errors import CohortError
 from wsi_mivpg.training.data import Collator, Example, shared_provenance
 
-PROVENANCE = BagProvenance(
-    slide_id="s",
-    slide_path="s.tif",
-    slide_fingerprint="f",
-    slide_width_px=1000,
-    slide_height_px=1000,
-    slide_mpp=0.5,
-    mpp_source="file",
-    reader="tiffslide",
-    target_mpp=0.5,
-    tile_px=224,
-    tile_size_l0=224.0,
-    min_tissue=0.25,
-    tissue_method="t",
-    encoder="some-encoder",
-    encoder_weights_sha256="abc",
-    feature_dim=6,
-    settings_hash="h",
-    version="0",
-)
-
 
 def _case(folder: Path, slide_id: str, **changes: Any) -> Case:
     path = folder / f"{slide_id}.h5"
-    provenance = replace(PROVENANCE, slide_id=slide_id, **changes)
+    provenance = replace(PROVENANCE, slide_id=slide_id, feature_dim=6, **changes)
     write_bag(path, np.zeros((3, 6), np.float16), np.zeros((3, 2), np.int64), np.ones(3, np.float32), provenance)
     return Case(slide_id, (), (path,), ("a report",), "train")
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.tiny_captioner import ADAPTER, PROVENANCE, REPORTS, tiny_base
+from tests.provenance import PROVENANCE
+from tests.tiny_captioner import ADAPTER, REPORTS, tiny_base
 from wsi_mivpg.bags import write_bag
 from wsi_mivpg.captioner import SlideCaptioner
 from wsi_mivpg.cohorts.case import Case

@@ -1,5 +1,6 @@
 """The ``wsi-mivpg`` program: its commands, and the one place where errors become messages and exit codes."""
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -49,6 +50,9 @@ app.add_typer(cohort.app, name="cohort")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program on `arguments` (default: the process's own) and exit with its code."""
+    # Before torch loads: with huge pages, the activations that a CPU frees and asks for again at every step cost far
+    # fewer page faults (measured on two cores: extraction takes about half the time).
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="wsi-mivpg")
     except WsiMivpgError as problem:

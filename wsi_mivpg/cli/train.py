@@ -88,7 +88,7 @@ def _cases_with_bags(
     """Compose and extract all splits, and rewrite each manifest with its bags."""
     from wsi_mivpg.cohorts.case import write_manifest
 
-    # All slides are composed before the encoder loads torch: composing forks processes.
+    # All slides are composed first: workers and the encoder would share the cores.
     composed = {cohort.name: _composed(cohort, folder) for cohort in cohorts}
     found = Inputs(slides=[slide for cases in composed.values() for case in cases for slide in case.slide_paths])
     bags: dict[str, Path] = {}

@@ -16,11 +16,11 @@ _filters: Any = filters
 _measure: Any = measure
 _morphology: Any = morphology
 
-TISSUE_METHOD = "otsu-od-chroma/1"
+TISSUE_METHOD = "otsu-od-chroma/2"
 
 _OD_FLOOR, _OD_CEILING = 0.03, 0.10
 _CHROMA_FLOOR, _CHROMA_CEILING = 0.035, 0.08
-_CLOSING_UM = 40.0
+_CLOSING_UM = 120.0  # alveoli that open at the edge of a lung biopsy are tissue
 _LARGEST_HOLE_UM2 = 0.1e6
 _LARGEST_SPECK_UM2 = 0.01e6
 

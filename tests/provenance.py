@@ -1,0 +1,24 @@
+"""How a test's bag was made: `dataclasses.replace` what matters to the test."""
+
+from wsi_mivpg.bags import BagProvenance
+
+PROVENANCE = BagProvenance(
+    slide_id="s1",
+    slide_path="s1.tif",
+    slide_fingerprint="f" * 64,
+    slide_width_px=4000,
+    slide_height_px=3000,
+    slide_mpp=0.2528,
+    mpp_source="file",
+    reader="openslide",
+    target_mpp=0.5,
+    tile_px=224,
+    tile_size_l0=224 * 0.5 / 0.2528,
+    min_tissue=0.25,
+    tissue_method="test",
+    encoder="some-encoder",
+    encoder_weights_sha256="abc",
+    feature_dim=12,
+    settings_hash="b" * 64,
+    version="0",
+)
