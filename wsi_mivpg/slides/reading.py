@@ -127,9 +127,7 @@ class Slide:
         boxes = np.empty((len(corners), 4), dtype=np.int64)
         for axis in (0, 1):
             limit = self.level_sizes_px[level][axis]
-            start = corners[:, axis].astype(np.float64)
-            first = self._level_edges(start, level, limit)
-            last = self._level_edges(start + side_l0, level, limit)
+            first, last = self._level_edges(corners[:, axis].astype(np.float64), side_l0, level, limit)
             boxes[:, axis] = np.floor(first + _ROUNDING)
             boxes[:, 2 + axis] = np.ceil(last - _ROUNDING) - boxes[:, axis]
         self._reader.announce(level, boxes)
@@ -170,26 +168,28 @@ class Slide:
         """Read the pixels that a level-0 box covers and resample them once."""
         x, y, width, height = box_l0
         level_width, level_height = self.level_sizes_px[level]
-        left, right = self._level_edges(np.array([x, x + width]), level, level_width).tolist()
-        top, bottom = self._level_edges(np.array([y, y + height]), level, level_height).tolist()
+        (left,), (right,) = self._level_edges(np.array([x]), width, level, level_width)
+        (top,), (bottom,) = self._level_edges(np.array([y]), height, level, level_height)
         read_left, read_top = math.floor(left + _ROUNDING), math.floor(top + _ROUNDING)
         read_size = (math.ceil(right - _ROUNDING) - read_left, math.ceil(bottom - _ROUNDING) - read_top)
         source = self.read_level(read_left, read_top, level, read_size)
         box = (left - read_left, top - read_top, right - read_left, bottom - read_top)
         return resample(source, box, size_px)
 
-    def _level_edges(self, edges_l0: npt.NDArray[np.float64], level: int, limit: int) -> npt.NDArray[np.float64]:
-        """Return edges along one axis in pixels of a level, float64; `limit` is the level's length.
+    def _level_edges(
+        self, start_l0: npt.NDArray[np.float64], length_l0: float, level: int, limit: int
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return where spans along one axis begin and end in pixels of a level, float64; `limit` is its length.
 
-        Edges are moved to whole pixels where that is at most half a level-0 pixel, and to the slide's own end
-        where they pass it by less than a pixel.
+        Where a span begins on a whole pixel, its end is moved to one too if that is at most half a level-0 pixel;
+        an end that passes the slide's by less than a pixel is moved there.
         """
         downsample = self.downsamples[level]
-        edges = edges_l0 / downsample
-        whole = np.rint(edges)
-        is_near = np.abs(edges - whole) * downsample <= _SNAP_L0_PX + _ROUNDING
-        is_past_end = (edges > limit) & (edges < limit + 1)
-        return np.where(is_near, whole, np.where(is_past_end, limit, edges))
+        start, end = start_l0 / downsample, (start_l0 + length_l0) / downsample
+        begins_whole = np.abs(start - np.rint(start)) < _ROUNDING
+        is_near = np.abs(end - np.rint(end)) * downsample <= _SNAP_L0_PX
+        end = np.where(begins_whole & is_near, np.rint(end), end)
+        return start, np.where((end > limit) & (end < limit + 1), limit, end)
 
     def _decode(self, x: int, y: int, level: int, size_px: tuple[int, int]) -> Pixels:
         """Decode a box that lies inside the level, given in its pixels."""

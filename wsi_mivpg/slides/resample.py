@@ -20,7 +20,7 @@ def resample(source: Pixels, box: Box, size_px: tuple[int, int]) -> Pixels:
     """
     width, height = size_px
     left, top, right, bottom = box
-    if right - left < width or bottom - top < height:
+    if right - left < width - _WHOLE or bottom - top < height - _WHOLE:
         enlarged = Image.fromarray(source).resize(size_px, Image.Resampling.BILINEAR, box=box)
         return np.asarray(enlarged)
     if all(abs(edge - round(edge)) < _WHOLE for edge in box):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import numpy.typing as npt
 import tifffile
@@ -34,8 +35,7 @@ _ADOBE_MARKER = b"Adobe\x00"
 class _Level:
     """One directory of the file. `offsets` and `byte_counts` are int64 (rows * columns,), row by row."""
 
-    decode: Callable[..., Any]
-    jpeg_tables: bytes | None
+    decode: Callable[[bytes, int, Pixels | None], Any]
     compression: int
     photometric: int
     size_px: tuple[int, int]
@@ -96,11 +96,11 @@ class TiledTiffReader:
         tile_width, tile_height = self._levels[level].tile_px
         pixels = np.empty((height, width, 3), dtype=np.uint8)
         for key in self._keys(x, y, level, size_px):
-            tile = self.tiles.take(key)
             left, top = key[2] * tile_width - x, key[1] * tile_height - y
             x0, x1 = max(left, 0), min(left + tile_width, width)
             y0, y1 = max(top, 0), min(top + tile_height, height)
-            pixels[y0:y1, x0:x1] = tile[y0 - top : y1 - top, x0 - left : x1 - left]
+            with self.tiles.use(key) as tile:
+                pixels[y0:y1, x0:x1] = tile[y0 - top : y1 - top, x0 - left : x1 - left]
         return pixels
 
     def announce(self, level: int, boxes: npt.NDArray[np.int64]) -> None:
@@ -131,8 +131,8 @@ class TiledTiffReader:
         rows = range(y // tile_height, (y + size_px[1] - 1) // tile_height + 1)
         return [(level, row, column) for row in rows for column in columns]
 
-    def _decode(self, key: TileKey) -> Pixels:
-        """Read and decode one tile; ValueError where its bytes are damaged."""
+    def _decode(self, key: TileKey, buffer: Pixels | None) -> Pixels:
+        """Read and decode one tile, into `buffer` where it fits; ValueError where its bytes are damaged."""
         level = self._levels[key[0]]
         index = key[1] * level.columns + key[2]
         tile_width, tile_height = level.tile_px
@@ -142,10 +142,11 @@ class TiledTiffReader:
         data = os.pread(self._file, count, offset)
         if len(data) != count:
             raise ValueError(f"tile {key[1:]} of level {key[0]} lies outside the file")
-        decoded: Any = level.decode(data, index, jpegtables=level.jpeg_tables)[0]
-        if decoded is None or decoded.shape != (1, tile_height, tile_width, 3) or decoded.dtype != np.uint8:
+        fits = buffer is not None and buffer.shape == (tile_height, tile_width, 3)
+        decoded = level.decode(data, index, buffer if fits else None)
+        if decoded is None or decoded.shape != (tile_height, tile_width, 3) or decoded.dtype != np.uint8:
             raise ValueError(f"tile {key[1:]} of level {key[0]} is not {tile_width}x{tile_height} 8-bit RGB")
-        tile: Pixels = decoded[0]
+        tile: Pixels = decoded
         return tile
 
     def _check_first_tile(self) -> None:
@@ -209,9 +210,29 @@ def _level(page: tifffile.TiffPage) -> _Level:
     if page.imagewidth < 1 or page.imagelength < 1:
         raise NotReadable("an empty image")
     size_px, tile_px = (page.imagewidth, page.imagelength), (page.tilewidth, page.tilelength)
-    # `decode` looks into the open file when it is made, and never again.
-    codec = (page.decode, page.jpegtables, int(page.compression), int(page.photometric))
+    codec = (_decoder(page), int(page.compression), int(page.photometric))
     return _Level(*codec, size_px, tile_px, rows, columns, offsets, counts)
+
+
+def _decoder(page: tifffile.TiffPage) -> Callable[[bytes, int, Pixels | None], Any]:
+    """Return a function from a tile's bytes, index and a buffer to its pixels."""
+    if int(page.compression) == _JPEG:
+        tables = page.jpegtables
+        colour_space = "YCBCR" if int(page.photometric) == _YCBCR else "RGB"
+
+        def decode_jpeg(data: bytes, index: int, buffer: Pixels | None) -> Any:
+            return imagecodecs.jpeg8_decode(
+                data, tables=tables, colorspace=colour_space, outcolorspace="RGB", out=buffer
+            )
+
+        return decode_jpeg
+    decode = page.decode  # it looks into the open file when it is made, and never again
+
+    def decode_other(data: bytes, index: int, buffer: Pixels | None) -> Any:
+        decoded = decode(data, index)[0]
+        return None if decoded is None else decoded[0]
+
+    return decode_other
 
 
 def _downsample(full: Sequence[int], size: Sequence[int], is_aperio: bool) -> float:
