@@ -10,7 +10,8 @@ from PIL import Image
 
 from wsi_mivpg.errors import ResolutionError, SlideError
 from wsi_mivpg.slides import open_slide
-from wsi_mivpg.slides.reading import coarsest_level, true_downsample
+from wsi_mivpg.slides.readers.tiled_tiff import true_downsample
+from wsi_mivpg.slides.reading import coarsest_level
 
 
 def test_native_region_equals_openslide_pixels(tiled_slide):
