@@ -4,11 +4,10 @@ Readers decode; this file owns geometry (float downsamples, exact fields of view
 which tiles to read.
 """
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Self
 
@@ -16,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from wsi_mivpg.errors import SlideError
-from wsi_mivpg.slides.readers.base import Pixels, Reader
+from wsi_mivpg.slides.fingerprint import fingerprint_of
+from wsi_mivpg.slides.readers.base import Fingerprinted, Pixels, Reader
 from wsi_mivpg.slides.resample import resample
 
-_MIB = 1 << 20
 _BLOCK_SOURCE_PX = 4096
 _LEVEL_TOLERANCE = 1e-3
 _SNAP_L0_PX = 0.5
@@ -30,7 +29,8 @@ class Slide:
     """One open whole-slide image; use it as a context manager.
 
     Attributes:
-        path: the file.
+        path: the file; for a remote slide it only names it (`path.stem`) and leads nowhere here.
+        source: what messages show: the path, or the address without user, password and query.
         size_px: (width, height) of level 0.
         mpp: microns per pixel of level 0, the same in x and y.
         mpp_source: "file", "tiff tags" or "user".
@@ -42,8 +42,11 @@ class Slide:
     Reading is safe from several threads.
     """
 
-    def __init__(self, path: Path, reader: Reader, mpp: float, mpp_source: str) -> None:
+    def __init__(
+        self, path: PurePath, reader: Reader, mpp: float, mpp_source: str, *, source: str | None = None
+    ) -> None:
         self.path = path
+        self.source = str(path) if source is None else source
         self.mpp = mpp
         self.mpp_source = mpp_source
         self.reader = reader.name
@@ -137,14 +140,20 @@ class Slide:
             self._reader.forget()
 
     def fingerprint(self) -> str:
-        """Return the sha256 of the file's size and its first and last MiB."""
-        size = self.path.stat().st_size
-        digest = hashlib.sha256(str(size).encode())
-        with self.path.open("rb") as stream:
-            digest.update(stream.read(_MIB))
-            stream.seek(max(0, size - _MIB))
-            digest.update(stream.read(_MIB))
-        return digest.hexdigest()
+        """Return the sha256 of the file's size and its first and last MiB, or what the reader has instead.
+
+        A remote slide gives the same as its local copy; a DeepZoom pyramid is told by its coarsest tiles too.
+
+        Raises:
+            SlideError: the bytes cannot be read again.
+        """
+        try:
+            if isinstance(self._reader, Fingerprinted):
+                return self._reader.fingerprint()
+            with Path(self.path).open("rb") as stream:
+                return fingerprint_of(stream)
+        except OSError as error:
+            raise SlideError(f"{self.source}: it cannot be read any more ({error}); check the access to it") from error
 
     def _render(self, box_l0: tuple[float, float, float, float], size_px: tuple[int, int]) -> Pixels:
         """Resample the level-0 box (x, y, width, height) to `size_px`, in blocks that fit memory."""
@@ -197,7 +206,7 @@ class Slide:
             return self._reader.read(x, y, level, size_px)
         except Exception as error:  # readers raise many kinds for damaged data
             raise SlideError(
-                f"{self.path}: cannot decode {size_px[0]}x{size_px[1]} px of level {level} at ({x}, {y}): {error}; "
+                f"{self.source}: cannot decode {size_px[0]}x{size_px[1]} px of level {level} at ({x}, {y}): {error}; "
                 "the file may be damaged, copy it again"
             ) from error
 

@@ -1,12 +1,19 @@
 """Which reader opens a file: they are asked in order, the fastest correct one first."""
 
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from wsi_mivpg.errors import SlideError
+from wsi_mivpg.slides.address import is_address, named_path, shown_address
 from wsi_mivpg.slides.readers.base import NotReadable, Reader
 from wsi_mivpg.slides.reading import Slide
 from wsi_mivpg.slides.resolution import checked_mpp
+
+
+def _deepzoom(path: Path) -> Reader:
+    from wsi_mivpg.slides.readers.deepzoom import DeepZoomReader
+
+    return DeepZoomReader(path)
 
 
 def _tile_once(path: Path) -> Reader:
@@ -27,38 +34,55 @@ def _tiffslide(path: Path) -> Reader:
     return TiffSlideReader(path)
 
 
+def _flat_image(path: Path) -> Reader:
+    from wsi_mivpg.slides.readers.flat_image import FlatImageReader
+
+    return FlatImageReader(path)
+
+
 READERS: dict[str, Callable[[Path], Reader]] = {
+    # Told by the suffix alone, so it costs other files nothing, and nothing else opens a .dzi.
+    "deepzoom": _deepzoom,
     "tile-once": _tile_once,
     "openslide": _openslide,
     "tiffslide": _tiffslide,
+    # Last: a pyramid must never be taken for the one picture at its start.
+    "flat-image": _flat_image,
 }
 """Name -> opener, in the order in which they are asked."""
+_REMOTE_READER = "tiffslide"
 
 
 def open_slide(path: Path | str, *, mpp: float | None = None, reader: str | None = None) -> Slide:
     """Open a slide with the first reader that is sure of it.
 
     Args:
-        path: the slide's file.
+        path: the slide's file, or the address of one ("https://…", "s3://…") as text. Addresses are opened by
+            "tiffslide" only, through fsspec; "simplecache::" before one makes a local copy first.
         mpp: microns per pixel of level 0; it wins over the file's.
         reader: name in `READERS`; only that one is asked.
 
     Raises:
-        SlideError: no such file or reader, or no reader opens it as an 8-bit colour slide.
+        SlideError: no such file, address or reader, or no reader opens it as an 8-bit colour slide.
         ResolutionError: the microns per pixel are missing, absurd or differ between x and y.
     """
+    if reader is not None and reader not in READERS:
+        raise SlideError(f"there is no reader {reader!r}; choose one of: {', '.join(READERS)}")
+    if isinstance(path, str) and is_address(path):
+        return _slide(named_path(path), _opened_remote(path, reader), mpp, shown_address(path))
     path = Path(path)
     if not path.exists():
         raise SlideError(f"{path}: no such file; check the path")
     if not path.is_file():
         raise SlideError(f"{path}: a folder, not a slide; name the slide's file")
-    if reader is not None and reader not in READERS:
-        raise SlideError(f"there is no reader {reader!r}; choose one of: {', '.join(READERS)}")
-    opened = _opened(path, READERS if reader is None else {reader: READERS[reader]})
+    return _slide(path, _opened(path, READERS if reader is None else {reader: READERS[reader]}), mpp, str(path))
+
+
+def _slide(path: PurePath, opened: Reader, mpp: float | None, source: str) -> Slide:
     try:
         if mpp is not None:
-            return Slide(path, opened, checked_mpp(path, (mpp, mpp)), "user")
-        return Slide(path, opened, checked_mpp(path, opened.mpp), opened.mpp_source)
+            return Slide(path, opened, checked_mpp(source, (mpp, mpp)), "user", source=source)
+        return Slide(path, opened, checked_mpp(source, opened.mpp), opened.mpp_source, source=source)
     except BaseException:
         opened.close()
         raise
@@ -75,3 +99,18 @@ def _opened(path: Path, readers: dict[str, Callable[[Path], Reader]]) -> Reader:
         f"{path}: not a slide that can be read ({'; '.join(reasons)}); "
         "convert it to a pyramidal TIFF, for example with `vips tiffsave --pyramid --tile`"
     )
+
+
+def _opened_remote(address: str, reader: str | None) -> Reader:
+    from wsi_mivpg.slides.readers.via_tiffslide import RemoteTiffSlideReader
+
+    shown = shown_address(address)
+    if reader not in (None, _REMOTE_READER):
+        raise SlideError(f"{shown}: {reader} reads files only; leave --reader out, or copy the slide to this machine")
+    try:
+        return RemoteTiffSlideReader(address)
+    except NotReadable as reason:
+        raise SlideError(
+            f"{shown}: cannot be opened from there ({reason}); check the address and the access to it, "
+            "or copy the slide to this machine"
+        ) from reason

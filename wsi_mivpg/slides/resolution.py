@@ -4,8 +4,9 @@ Numbers only; opening files is `reading`'s job.
 """
 
 import re
+import struct
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from wsi_mivpg.errors import ResolutionError
@@ -32,7 +33,7 @@ def mpp_from_tiff_tags(path: Path) -> tuple[float, float] | None:
     try:
         with tifffile.TiffFile(path) as tiff:
             return mpp_from_tiff_page(tiff.pages[0])
-    except (tifffile.TiffFileError, OSError, ValueError, IndexError):
+    except (tifffile.TiffFileError, OSError, ValueError, IndexError, struct.error):
         return None
 
 
@@ -51,7 +52,13 @@ def mpp_from_aperio(description: str) -> tuple[float, float] | None:
     return (float(found[1]), float(found[1])) if found else None
 
 
-def checked_mpp(path: Path, mpp: tuple[float, float] | None) -> float:
+def is_plausible(mpp: tuple[float, float]) -> bool:
+    """Return whether a microscope can have both (mpp_x, mpp_y)."""
+    low, high = PLAUSIBLE_MPP
+    return low <= mpp[0] <= high and low <= mpp[1] <= high
+
+
+def checked_mpp(path: PurePath | str, mpp: tuple[float, float] | None) -> float:
     """Return one mpp for both axes, the mean of the two.
 
     Raises:
@@ -60,8 +67,8 @@ def checked_mpp(path: Path, mpp: tuple[float, float] | None) -> float:
     if mpp is None:
         raise ResolutionError(f"{path}: the file gives no microns per pixel; pass them with --mpp (about 0.25 at 40x)")
     x, y = mpp
-    low, high = PLAUSIBLE_MPP
-    if not (low <= x <= high and low <= y <= high):
+    if not is_plausible(mpp):
+        low, high = PLAUSIBLE_MPP
         raise ResolutionError(
             f"{path}: {x:g} x {y:g} microns per pixel is outside {low:g}-{high:g}; pass the true value with --mpp"
         )

@@ -6,7 +6,7 @@ region that needs them (for a grid in rows, about one row of regions).
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -59,20 +59,38 @@ def stream_regions(
         batch_size: regions in a batch; the last one may be smaller.
         threads: decoding threads; default one for each core, at most 16.
     """
+
+    def read(index: int) -> Pixels:
+        return slide.read_region(float(corners[index, 0]), float(corners[index, 1]), size_px, mpp)
+
+    with slide.expecting(corners, size_px, mpp):
+        yield from in_batches(read, len(corners), size_px, batch_size=batch_size, threads=threads)
+
+
+def in_batches(
+    read: Callable[[int], Pixels], count: int, size_px: int, *, batch_size: int, threads: int | None = None
+) -> Iterator[RegionBatch]:
+    """Yield `read(0)` to `read(count - 1)` in order, read ahead by threads.
+
+    Args:
+        read: gives uint8 (size_px, size_px, 3); its SlideError becomes that region's failure.
+        count: regions in total.
+        size_px: side of a region.
+        batch_size: regions in a batch; the last one may be smaller.
+        threads: reading threads; default one for each core, at most 16.
+    """
     threads = threads or min(_MOST_THREADS, len(os.sched_getaffinity(0)))
-    starts = iter(range(0, len(corners), batch_size))
-    with slide.expecting(corners, size_px, mpp), ThreadPoolExecutor(threads, thread_name_prefix="tiles") as pool:
+    starts = iter(range(0, count, batch_size))
+    with ThreadPoolExecutor(threads, thread_name_prefix="tiles") as pool:
         ahead: deque[tuple[RegionBatch, list[Future[None]]]] = deque()
 
         def submit_next() -> None:
             start = next(starts, None)
             if start is None:
                 return
-            part = corners[start : start + batch_size]
-            batch = RegionBatch(np.empty((len(part), size_px, size_px, 3), dtype=np.uint8), start, {})
-            tasks = [
-                pool.submit(_fill, slide, batch, part, first, mpp) for first in range(0, len(part), _REGIONS_PER_TASK)
-            ]
+            length = min(batch_size, count - start)
+            batch = RegionBatch(np.empty((length, size_px, size_px, 3), dtype=np.uint8), start, {})
+            tasks = [pool.submit(_fill, batch, first, read) for first in range(0, length, _REGIONS_PER_TASK)]
             ahead.append((batch, tasks))
 
         try:
@@ -88,12 +106,11 @@ def stream_regions(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _fill(slide: Slide, batch: RegionBatch, corners: npt.NDArray[np.int64], first: int, mpp: float) -> None:
+def _fill(batch: RegionBatch, first: int, read: Callable[[int], Pixels]) -> None:
     """Read up to `_REGIONS_PER_TASK` regions into the batch; note those that cannot be read."""
-    side = batch.pixels.shape[1]
-    for i in range(first, min(first + _REGIONS_PER_TASK, len(corners))):
+    for i in range(first, min(first + _REGIONS_PER_TASK, len(batch))):
         try:
-            batch.pixels[i] = slide.read_region(float(corners[i, 0]), float(corners[i, 1]), side, mpp)
+            batch.pixels[i] = read(batch.start + i)
         except SlideError as error:
             batch.pixels[i] = 255
             batch.failures[batch.start + i] = str(error)

@@ -1,6 +1,6 @@
 """What every reader gives: levels, a resolution if the file states one, and pixels of a box."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -45,4 +45,13 @@ class Reader(Protocol):
 
     def close(self) -> None:
         """Close the file."""
+        ...
+
+
+@runtime_checkable
+class Fingerprinted(Protocol):
+    """A reader whose bytes are not those of one local file, so that it must tell itself what identifies the slide."""
+
+    def fingerprint(self) -> str:
+        """Return a sha256 in hex; OSError where the bytes cannot be reached."""
         ...

@@ -3,8 +3,8 @@
 tifffile reads the directories and knows the codecs; tiles are read here with `pread`, in any thread.
 """
 
-import math
 import os
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import tifffile
 
 from wsi_mivpg.slides.readers.base import NotReadable, Pixels
 from wsi_mivpg.slides.readers.tile_cache import TileCache, TileKey
+from wsi_mivpg.slides.readers.tile_grid import TileGrid
 from wsi_mivpg.slides.resolution import mpp_from_aperio, mpp_from_tiff_page
 
 _COMPRESSIONS = frozenset({1, 5, 7, 8, 32946, 33003, 33005})
@@ -27,21 +28,20 @@ _RGB, _YCBCR = 2, 6
 # Layouts that tifffile recognises and that a plain reading of tiles would get right.
 _PLAIN_LAYOUTS = frozenset({"svs", "shaped", "uniform"})
 _LARGEST_TILE_PX = 8192
+# What tifffile raises for damaged directories.
+_DAMAGED = (tifffile.TiffFileError, OSError, ValueError, LookupError, TypeError, AttributeError, struct.error)
 _REDUCED_IMAGE = 1
 _ADOBE_MARKER = b"Adobe\x00"
 
 
 @dataclass(frozen=True)
 class _Level:
-    """One directory of the file. `offsets` and `byte_counts` are int64 (rows * columns,), row by row."""
+    """One directory of the file. `offsets` and `byte_counts` are int64 (rows * columns of the grid,), row by row."""
 
     decode: Callable[[bytes, int, Pixels | None], Any]
     compression: int
     photometric: int
-    size_px: tuple[int, int]
-    tile_px: tuple[int, int]
-    rows: int
-    columns: int
+    grid: TileGrid
     offsets: npt.NDArray[np.int64]
     byte_counts: npt.NDArray[np.int64]
 
@@ -64,16 +64,15 @@ class TiledTiffReader:
         try:
             with tifffile.TiffFile(path) as tiff:
                 pages = _pyramid(tiff)
-                self._levels = tuple(_level(page) for page in pages)
+                self._levels = tuple(_level(index, page) for index, page in enumerate(pages))
                 first = pages[0]
                 is_aperio = first.description.startswith("Aperio")
                 self.vendor = "aperio" if is_aperio else "generic-tiff"
                 self.mpp = mpp_from_aperio(first.description) if is_aperio else mpp_from_tiff_page(first)
-        except (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
-            # tifffile raises many kinds for damaged directories
+        except _DAMAGED as error:
             raise NotReadable(str(error)) from error
         self.mpp_source = "file" if is_aperio else "tiff tags"
-        self.level_sizes_px = tuple(level.size_px for level in self._levels)
+        self.level_sizes_px = tuple(level.grid.size_px for level in self._levels)
         self.downsamples = tuple(_downsample(self.level_sizes_px[0], size, is_aperio) for size in self.level_sizes_px)
         self._file = os.open(path, os.O_RDONLY)
         self.tiles = TileCache(self._decode)
@@ -92,50 +91,24 @@ class TiledTiffReader:
 
     def read(self, x: int, y: int, level: int, size_px: tuple[int, int]) -> Pixels:
         """Return uint8[height, width, 3] of a box inside the level; tiles that the file leaves out are white."""
-        width, height = size_px
-        tile_width, tile_height = self._levels[level].tile_px
-        pixels = np.empty((height, width, 3), dtype=np.uint8)
-        for key in self._keys(x, y, level, size_px):
-            left, top = key[2] * tile_width - x, key[1] * tile_height - y
-            x0, x1 = max(left, 0), min(left + tile_width, width)
-            y0, y1 = max(top, 0), min(top + tile_height, height)
-            with self.tiles.use(key) as tile:
-                pixels[y0:y1, x0:x1] = tile[y0 - top : y1 - top, x0 - left : x1 - left]
-        return pixels
+        return self._levels[level].grid.read(self.tiles.use, x, y, size_px)
 
     def announce(self, level: int, boxes: npt.NDArray[np.int64]) -> None:
         """Expect each box to be read once; int64 (N, 4) x, y, width, height in pixels of the level.
 
         Parts of boxes that lie outside the level are left out.
         """
-        geometry = self._levels[level]
-        uses = np.zeros((geometry.rows + 1, geometry.columns + 1), dtype=np.int32)
-        first, last = boxes[:, :2], boxes[:, :2] + boxes[:, 2:] - 1
-        limit = np.array(geometry.size_px) - 1
-        inside = ((last >= 0) & (first <= limit)).all(axis=1)
-        tile_px = np.array(geometry.tile_px)
-        column0, row0 = (np.clip(first[inside], 0, limit) // tile_px).T
-        column1, row1 = (np.clip(last[inside], 0, limit) // tile_px).T + 1
-        # Corners of each box in a difference image; its double sum counts the boxes over every tile.
-        for rows, columns, sign in ((row0, column0, 1), (row0, column1, -1), (row1, column0, -1), (row1, column1, 1)):
-            np.add.at(uses, (rows, columns), sign)
-        self.tiles.announce(level, uses.cumsum(axis=0).cumsum(axis=1)[:-1, :-1].astype(np.int32))
+        self.tiles.announce(level, self._levels[level].grid.uses(boxes))
 
     def forget(self) -> None:
         """Drop what was announced and is held."""
         self.tiles.forget()
 
-    def _keys(self, x: int, y: int, level: int, size_px: tuple[int, int]) -> list[TileKey]:
-        tile_width, tile_height = self._levels[level].tile_px
-        columns = range(x // tile_width, (x + size_px[0] - 1) // tile_width + 1)
-        rows = range(y // tile_height, (y + size_px[1] - 1) // tile_height + 1)
-        return [(level, row, column) for row in rows for column in columns]
-
     def _decode(self, key: TileKey, buffer: Pixels | None) -> Pixels:
         """Read and decode one tile, into `buffer` where it fits; ValueError where its bytes are damaged."""
         level = self._levels[key[0]]
-        index = key[1] * level.columns + key[2]
-        tile_width, tile_height = level.tile_px
+        index = key[1] * level.grid.columns + key[2]
+        tile_width, tile_height = level.grid.tile_px
         count, offset = int(level.byte_counts[index]), int(level.offsets[index])
         if count == 0:
             return np.full((tile_height, tile_width, 3), 255, dtype=np.uint8)
@@ -201,17 +174,14 @@ def _check(page: tifffile.TiffPage) -> None:
         raise NotReadable("; ".join(wrong))
 
 
-def _level(page: tifffile.TiffPage) -> _Level:
-    columns = math.ceil(page.imagewidth / page.tilewidth)
-    rows = math.ceil(page.imagelength / page.tilelength)
-    offsets, counts = (np.asarray(values, dtype=np.int64) for values in (page.dataoffsets, page.databytecounts))
-    if not len(offsets) == len(counts) == rows * columns:
-        raise NotReadable(f"{len(offsets)} tiles where {rows} x {columns} are needed")
+def _level(index: int, page: tifffile.TiffPage) -> _Level:
     if page.imagewidth < 1 or page.imagelength < 1:
         raise NotReadable("an empty image")
-    size_px, tile_px = (page.imagewidth, page.imagelength), (page.tilewidth, page.tilelength)
-    codec = (_decoder(page), int(page.compression), int(page.photometric))
-    return _Level(*codec, size_px, tile_px, rows, columns, offsets, counts)
+    grid = TileGrid(index, (page.imagewidth, page.imagelength), (page.tilewidth, page.tilelength))
+    offsets, counts = (np.asarray(values, dtype=np.int64) for values in (page.dataoffsets, page.databytecounts))
+    if not len(offsets) == len(counts) == grid.rows * grid.columns:
+        raise NotReadable(f"{len(offsets)} tiles where {grid.rows} x {grid.columns} are needed")
+    return _Level(_decoder(page), int(page.compression), int(page.photometric), grid, offsets, counts)
 
 
 def _decoder(page: tifffile.TiffPage) -> Callable[[bytes, int, Pixels | None], Any]:

@@ -58,11 +58,13 @@ class OpenSlideReader:
 
 def over_white(image: Image.Image) -> Pixels:
     """Return an image of any mode as uint8[height, width, 3], drawn over white."""
-    pixels = np.asarray(image)
+    if image.has_transparency_data and image.mode != "RGBA":
+        image = image.convert("RGBA")
     if image.mode == "RGB":
-        return pixels
+        return np.asarray(image)
     if image.mode != "RGBA":
         return np.asarray(image.convert("RGB"))
+    pixels = np.asarray(image)
     alpha = pixels[..., 3:]
     if alpha.min() == 255:
         return np.ascontiguousarray(pixels[..., :3])
