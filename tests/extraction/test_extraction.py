@@ -4,6 +4,7 @@ import csv
 
 import numpy as np
 import pytest
+import tifffile
 
 from tests.conftest import Rectangle
 from wsi_mivpg.bags import FeatureBag
@@ -167,3 +168,37 @@ def test_two_slides_of_one_name_are_both_named(tiled_slide, tmp_path):
     a, b = tiled_slide("x/a.tiff"), tiled_slide("y/a.tif")
     with pytest.raises(SlideError, match=rf"{a}.*{b}"):
         unique_ids([a, b])
+
+
+def blank_out_tile(path, index):
+    """Overwrite one compressed tile of level 0 with zeros, as a bad disk does."""
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages[0]
+        offset, count = page.dataoffsets[index], page.databytecounts[index]
+    content = bytearray(path.read_bytes())
+    content[offset : offset + count] = bytes(count)
+    path.write_bytes(content)
+
+
+def test_unreadable_tiles_are_left_out_and_named_in_the_bag(tiled_slide, tmp_path):
+    path = tiled_slide()
+    whole = FeatureBag.open(extract_slide(path, MeanColour(), tmp_path / "whole").bag_path)
+    blank_out_tile(path, 7)  # x 256 to 511, y 256 to 511
+    result = extract_slide(path, MeanColour(), tmp_path / "damaged", batch_size=10)
+    bag = FeatureBag.open(result.bag_path)
+    is_lost = ((whole.coords < 512) & (whole.coords + 64 > 256)).all(axis=1)
+    assert is_lost.any()
+    assert np.array_equal(bag.unreadable, whole.coords[is_lost])
+    assert np.array_equal(bag.coords, whole.coords[~is_lost])
+    assert np.array_equal(bag.features, whole.features[~is_lost])
+    assert (result.n_tiles, result.n_unreadable) == (len(bag), is_lost.sum())
+    again = extract_slide(path, MeanColour(), tmp_path / "damaged")
+    assert (again.skipped, again.n_unreadable) == (True, is_lost.sum())
+
+
+def test_a_slide_of_which_nothing_can_be_read_is_an_error(tiled_slide, tmp_path):
+    path = tiled_slide()
+    for index in range(30):
+        blank_out_tile(path, index)
+    with pytest.raises(SlideError, match=r"none of the \d+ tiles"):
+        extract_slide(path, MeanColour(), tmp_path)

@@ -1,7 +1,7 @@
 """One slide's features in one HDF5 file, with how they were made.
 
-Datasets `features` (N, D) float16, `coords` (N, 2) int64 and `tissue_fraction` (N,) float32; provenance in
-the root's attributes. It knows neither slides nor models.
+Datasets `features` (N, D) float16, `coords` (N, 2) int64, `tissue_fraction` (N,) float32 and `unreadable` (K, 2)
+int64; provenance in the root's attributes. It knows neither slides nor models.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from wsi_mivpg.atomic import replaced
 from wsi_mivpg.errors import BagError
 
-SCHEMA = "wsi-mivpg-bag/1"
+SCHEMA = "wsi-mivpg-bag/2"
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,11 @@ class FeatureBag:
         """(N,) float32 in 0..1."""
         return self._read("tissue_fraction")
 
+    @property
+    def unreadable(self) -> npt.NDArray[np.int64]:
+        """(K, 2) int64, level-0 px: corners of planned tiles that could not be decoded and have no features."""
+        return self._read("unreadable")
+
     def _read(self, name: str) -> npt.NDArray[Any]:
         try:
             with h5py.File(self.path, "r") as file:
@@ -111,6 +116,7 @@ def write_bag(
     coords: npt.NDArray[np.int64],
     tissue_fraction: npt.NDArray[np.float32],
     provenance: BagProvenance,
+    unreadable: npt.NDArray[np.int64] | None = None,
 ) -> None:
     """Write a bag, whole or not at all; the same arguments give the same bytes.
 
@@ -120,6 +126,7 @@ def write_bag(
         coords: (N, 2) int64, level-0 px.
         tissue_fraction: (N,) float32.
         provenance: how it was made.
+        unreadable: (K, 2) int64, level-0 px, planned tiles that could not be decoded; None for none.
 
     Raises:
         BagError: the arrays do not fit together.
@@ -137,6 +144,8 @@ def write_bag(
         file.create_dataset("features", data=features.astype(np.float16), track_times=False)
         file.create_dataset("coords", data=coords.astype(np.int64), track_times=False)
         file.create_dataset("tissue_fraction", data=tissue_fraction.astype(np.float32), track_times=False)
+        lost = np.empty((0, 2)) if unreadable is None else unreadable
+        file.create_dataset("unreadable", data=lost.astype(np.int64), track_times=False)
         file.attrs["schema"] = SCHEMA
         for name, value in dataclasses.asdict(provenance).items():
             file.attrs[name] = value
@@ -160,7 +169,7 @@ def _provenance_of(file: h5py.File, path: Path) -> BagProvenance:
 
 
 def _checked_length(file: h5py.File, path: Path, dim: int) -> int:
-    for name in ("features", "coords", "tissue_fraction"):
+    for name in ("features", "coords", "tissue_fraction", "unreadable"):
         if not isinstance(file.get(name), h5py.Dataset):
             raise BagError(f"{path}: the dataset {name!r} is missing; extract the slide again")
     count = file["features"].shape[0] if file["features"].ndim else 0
@@ -168,6 +177,7 @@ def _checked_length(file: h5py.File, path: Path, dim: int) -> int:
         "features": ((count, dim), np.float16),
         "coords": ((count, 2), np.int64),
         "tissue_fraction": ((count,), np.float32),
+        "unreadable": ((len(file["unreadable"]), 2), np.int64),
     }
     for name, (shape, dtype) in wanted.items():
         found = file[name]

@@ -146,6 +146,8 @@ def _warnings(bag: FeatureBag, generated: Generated) -> list[str]:
         warnings.append("The text reached the length limit and may be cut off.")
     if len(bag) < FEW_TILES:
         warnings.append(f"Only {len(bag)} tiles of tissue were found; the report stands on little.")
+    if lost := len(bag.unreadable):
+        warnings.append(f"{lost} tiles of tissue could not be read from the slide and were left out.")
     if bag.provenance.mpp_source == "user":
         warnings.append(f"The resolution ({bag.provenance.slide_mpp:g} microns per pixel) was given by hand.")
     return warnings

@@ -46,16 +46,23 @@ def extract(
             "slide_id": one.slide_id,
             "bag": str(one.bag_path),
             "n_tiles": one.n_tiles,
+            "n_unreadable": one.n_unreadable,
             "seconds": round(one.seconds, 3),
             "skipped": one.skipped,
         }
         for one in results
     ]
     rows = [
-        (one["slide_id"], one["n_tiles"], "kept" if one["skipped"] else f"{one['seconds']:.1f} s", one["bag"])
+        (
+            one["slide_id"],
+            one["n_tiles"],
+            one["n_unreadable"],
+            "kept" if one["skipped"] else f"{one['seconds']:.1f} s",
+            one["bag"],
+        )
         for one in data
     ]
     if data or as_json:
         payload = {"bags": data, "failures": found.failures}
-        console.result(payload, console.table(("slide", "tiles", "time", "bag"), rows), as_json=as_json)
+        console.result(payload, console.table(("slide", "tiles", "unreadable", "time", "bag"), rows), as_json=as_json)
     console.finish(len(data), len(found.failures))

@@ -7,11 +7,8 @@ decided here.
 import csv
 import dataclasses
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +18,12 @@ import wsi_mivpg
 from wsi_mivpg.atomic import canonical_hash, replaced
 from wsi_mivpg.bags import SCHEMA, BagProvenance, FeatureBag, write_bag
 from wsi_mivpg.encoders.registry import TileEncoder
-from wsi_mivpg.errors import BagError, ResolutionError, WsiMivpgError
+from wsi_mivpg.errors import BagError, ResolutionError, SlideError, WsiMivpgError
 from wsi_mivpg.extraction.finding import find_slides, unique_ids
-from wsi_mivpg.slides import Slide, open_slide
+from wsi_mivpg.slides import Slide, open_slide, stream_regions
 from wsi_mivpg.tiling import TilePlan, plan_tiles
 from wsi_mivpg.tissue import TISSUE_METHOD, find_tissue
 
-_READERS = 2
-_BATCHES_AHEAD = 3
 # What `settings_hash` leaves out: it does not decide the features.
 _NOT_SETTINGS = frozenset({"slide_id", "slide_path", "settings_hash", "version"})
 
@@ -46,13 +41,17 @@ class Progress:
 
 @dataclass(frozen=True)
 class ExtractionResult:
-    """One slide's bag. `skipped` is true where a bag with the same settings was already there."""
+    """One slide's bag. `skipped` is true where a bag with the same settings was already there.
+
+    `n_unreadable` tiles were planned but could not be decoded; the bag names them.
+    """
 
     slide_id: str
     bag_path: Path
     n_tiles: int
     seconds: float
     skipped: bool
+    n_unreadable: int
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,8 @@ def extract_slide(
 ) -> ExtractionResult:
     """Extract one slide into `out_dir/<slide id>.h5`.
 
-    A complete bag made with the same settings is kept. A slide without tissue gives an empty bag.
+    A complete bag made with the same settings is kept. A slide without tissue gives an empty bag. Tiles that cannot
+    be decoded are left out and named in the bag.
 
     Args:
         path: the slide.
@@ -97,7 +97,7 @@ def extract_slide(
         on_tiles: called with (tiles done, tiles in total), first with (0, total).
 
     Raises:
-        SlideError, ResolutionError: the slide cannot be read at the encoder's resolution.
+        SlideError, ResolutionError: the slide cannot be read at the encoder's resolution, or none of its tiles can.
         BagError: a bag made with other settings, or something that is no bag, is in the way.
         OutputError: `out_dir` cannot be written.
     """
@@ -107,20 +107,40 @@ def extract_slide(
     with open_slide(path, mpp=mpp) as slide:
         provenance = _provenance(slide, encoder, min_tissue)
         if not overwrite and bag_path.exists():
-            n_tiles = _length_if_same(bag_path, provenance)
-            return ExtractionResult(path.stem, bag_path, n_tiles, time.monotonic() - started, skipped=True)
+            bag = _same_bag(bag_path, provenance)
+            seconds = time.monotonic() - started
+            return ExtractionResult(path.stem, bag_path, len(bag), seconds, True, len(bag.unreadable))
         plan = _plan(slide, encoder, min_tissue)
-        features = np.empty((len(plan), encoder.spec.dim), dtype=np.float16)
-        done = 0
+        features, is_read = _encoded(slide, plan, encoder, batch_size, on_tiles)
+    lost = plan.coords[~is_read]
+    write_bag(bag_path, features[is_read], plan.coords[is_read], plan.tissue_fraction[is_read], provenance, lost)
+    seconds = time.monotonic() - started
+    return ExtractionResult(path.stem, bag_path, int(is_read.sum()), seconds, skipped=False, n_unreadable=len(lost))
+
+
+def _encoded(
+    slide: Slide, plan: TilePlan, encoder: TileEncoder, batch_size: int, on_tiles: Callable[[int, int], None] | None
+) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]:
+    """Return features (N, D) of all planned tiles, and bool (N,) which of them could be read.
+
+    Raises:
+        SlideError: none could.
+    """
+    features = np.empty((len(plan), encoder.spec.dim), dtype=np.float16)
+    is_read = np.ones(len(plan), dtype=np.bool_)
+    last_failure = ""
+    if on_tiles is not None:
+        on_tiles(0, len(plan))
+    for batch in stream_regions(slide, plan.coords, plan.tile_px, plan.target_mpp, batch_size=batch_size):
+        end = batch.start + len(batch)
+        features[batch.start : end] = encoder.encode(batch.pixels)
+        is_read[list(batch.failures)] = False
+        last_failure = next(iter(batch.failures.values()), last_failure)
         if on_tiles is not None:
-            on_tiles(done, len(plan))
-        for tiles in read_batches(slide, plan, batch_size):
-            features[done : done + len(tiles)] = encoder.encode(tiles)
-            done += len(tiles)
-            if on_tiles is not None:
-                on_tiles(done, len(plan))
-    write_bag(bag_path, features, plan.coords, plan.tissue_fraction, provenance)
-    return ExtractionResult(path.stem, bag_path, len(plan), time.monotonic() - started, skipped=False)
+            on_tiles(end, len(plan))
+    if len(plan) and not is_read.any():
+        raise SlideError(f"none of the {len(plan)} tiles could be read; the last error: {last_failure}")
+    return features, is_read
 
 
 def extract_many(
@@ -170,32 +190,6 @@ def extract_many(
     return ExtractionSummary(tuple(results), tuple(failures))
 
 
-def read_batches(slide: Slide, plan: TilePlan, batch_size: int) -> Iterator[npt.NDArray[np.uint8]]:
-    """Yield the plan's tiles in order as uint8[B, tile_px, tile_px, 3], read ahead by threads.
-
-    At most `_BATCHES_AHEAD` batches of tiles are held at once.
-
-    Raises:
-        SlideError: a tile cannot be decoded.
-    """
-
-    def read(corner: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        return slide.read_region(float(corner[0]), float(corner[1]), plan.tile_px, plan.target_mpp)
-
-    pool = ThreadPoolExecutor(_READERS, thread_name_prefix="tiles")
-    try:
-        waiting: deque[Future[npt.NDArray[np.uint8]]] = deque()
-        corners = iter(plan.coords)
-        while True:
-            room = _BATCHES_AHEAD * batch_size - len(waiting)
-            waiting.extend(pool.submit(read, corner) for corner in islice(corners, room))
-            if not waiting:
-                return
-            yield np.stack([waiting.popleft().result() for _ in range(min(batch_size, len(waiting)))])
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
 def write_failures(path: Path, failures: list[Failure]) -> None:
     """Write failures as CSV (slide, error), or remove the file of an earlier run where there are none."""
     if not failures:
@@ -219,7 +213,7 @@ def _plan(slide: Slide, encoder: TileEncoder, min_tissue: float) -> TilePlan:
             min_tissue=min_tissue,
         )
     except ResolutionError as error:
-        raise ResolutionError(f"{slide.path}: {error}") from error
+        raise ResolutionError(f"{slide.source}: {error}") from error
 
 
 def _provenance(slide: Slide, encoder: TileEncoder, min_tissue: float) -> BagProvenance:
@@ -253,11 +247,11 @@ def _settings(provenance: BagProvenance) -> dict[str, object]:
     return {name: value for name, value in fields.items() if name not in _NOT_SETTINGS}
 
 
-def _length_if_same(bag_path: Path, wanted: BagProvenance) -> int:
-    """Return the length of a bag made with the wanted settings; raise BagError naming what differs."""
+def _same_bag(bag_path: Path, wanted: BagProvenance) -> FeatureBag:
+    """Return a bag made with the wanted settings; raise BagError naming what differs."""
     bag = FeatureBag.open(bag_path)
     if bag.provenance.settings_hash == wanted.settings_hash:
-        return bag.n_tiles
+        return bag
     old, new = _settings(bag.provenance), _settings(wanted)
     differences = [f"{name} {old[name]} there, {new[name]} now" for name in new if old[name] != new[name]]
     raise BagError(

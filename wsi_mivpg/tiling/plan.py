@@ -3,8 +3,11 @@
 Pure geometry: it knows no files and no pixels; tissue enters as a function from boxes to fractions.
 """
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,17 +15,22 @@ import numpy.typing as npt
 from wsi_mivpg.errors import ResolutionError
 
 Coverage = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float32]]
+Edge = Literal["drop", "pad"]
 
 UPSAMPLING_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True, eq=False)
 class TilePlan:
-    """The tiles to read of one slide, in rows from the top left.
+    """The tiles to read of one slide, in rows from the top left, as files store their own tiles.
+
+    Two plans are equal, and have one hash, where all of their fields are equal; the arrays cannot be written.
 
     Attributes:
         target_mpp: microns per pixel of the tiles.
         tile_px: side of a tile in pixels at `target_mpp`.
+        stride_px: from one tile to the next, in the same pixels; less than `tile_px` makes tiles overlap.
+        edge: what became of tiles that pass the slide's right and lower edge: "drop", or "pad" (white outside).
         slide_size_px: (width, height) of level 0.
         slide_mpp: microns per pixel of level 0.
         coords: (N, 2) int64, level-0 px, the tiles' top left corners (x, y).
@@ -34,6 +42,8 @@ class TilePlan:
 
     target_mpp: float
     tile_px: int
+    stride_px: int
+    edge: Edge
     slide_size_px: tuple[int, int]
     slide_mpp: float
     coords: npt.NDArray[np.int64]
@@ -45,6 +55,22 @@ class TilePlan:
     def __len__(self) -> int:
         return len(self.coords)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TilePlan) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    @cached_property
+    def digest(self) -> str:
+        """The sha256 of all fields, in hexadecimal."""
+        digest = hashlib.sha256()
+        for field in fields(self):
+            value = getattr(self, field.name)
+            content = value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode()
+            digest.update(f"{field.name} {len(content)} ".encode() + content)
+        return digest.hexdigest()
+
 
 def plan_tiles(
     slide_size_px: tuple[int, int],
@@ -52,32 +78,42 @@ def plan_tiles(
     *,
     target_mpp: float,
     tile_px: int,
+    stride_px: int | None = None,
+    edge: Edge = "drop",
     coverage: Coverage | None = None,
     min_tissue: float = 0.25,
 ) -> TilePlan:
     """Lay one grid anchored at (0, 0) over a slide and keep the tiles with enough tissue.
 
-    Column c starts at `rint(c * tile_size_l0)`, so rounding never accumulates: every tile lies within half a
-    level-0 pixel of its true place. Only tiles that lie wholly inside the slide are planned.
+    Column c starts at `rint(c * stride_l0)`, so rounding never accumulates: every tile lies within half a
+    level-0 pixel of its true place.
 
     Args:
         slide_size_px: (width, height) of level 0.
         slide_mpp: microns per pixel of level 0.
         target_mpp: microns per pixel of the tiles.
         tile_px: side of a tile in pixels.
+        stride_px: from one tile to the next in pixels at `target_mpp`; default `tile_px`.
+        edge: "drop" keeps only tiles that lie wholly inside the slide; "pad" also those that pass its right or lower
+            edge, so that every pixel of the slide is in a tile.
         coverage: maps float64[N, 4] level-0 boxes (x, y, width, height) to tissue fractions float32[N].
         min_tissue: tiles with a smaller fraction are left out.
 
     Raises:
         ResolutionError: the slide is coarser than `target_mpp`.
+        ValueError: a tile or stride of less than one pixel.
     """
+    stride_px = tile_px if stride_px is None else stride_px
+    if tile_px < 1 or stride_px < 1:
+        raise ValueError(f"tiles of {tile_px} px every {stride_px} px; both must be at least 1")
     if target_mpp < slide_mpp * (1 - UPSAMPLING_TOLERANCE):
         raise ResolutionError(
             f"the slide has {slide_mpp:g} microns per pixel, coarser than the {target_mpp:g} that the "
             "encoder needs; use a scan of higher magnification, or correct a wrong value with --mpp"
         )
-    size_l0 = tile_px * target_mpp / slide_mpp
-    columns, rows = (_starts(side, size_l0) for side in slide_size_px)
+    scale = target_mpp / slide_mpp
+    size_l0, stride_l0 = tile_px * scale, stride_px * scale
+    columns, rows = (_starts(side, size_l0, stride_l0, edge) for side in slide_size_px)
     row, column = np.meshgrid(np.arange(len(rows)), np.arange(len(columns)), indexing="ij")
     grid = np.stack([column.ravel(), row.ravel()], axis=1).astype(np.int32)
     coords = np.stack([columns[grid[:, 0]], rows[grid[:, 1]]], axis=1)
@@ -86,21 +122,29 @@ def plan_tiles(
         boxes = np.concatenate([coords.astype(np.float64), np.full((len(coords), 2), size_l0)], axis=1)
         fraction = np.asarray(coverage(boxes), dtype=np.float32)
     kept = fraction >= min_tissue
+    coords, grid, fraction = coords[kept], grid[kept], fraction[kept]
+    for array in (coords, grid, fraction):
+        array.flags.writeable = False
     return TilePlan(
         target_mpp=target_mpp,
         tile_px=tile_px,
+        stride_px=stride_px,
+        edge=edge,
         slide_size_px=slide_size_px,
         slide_mpp=slide_mpp,
-        coords=coords[kept],
-        grid=grid[kept],
+        coords=coords,
+        grid=grid,
         tile_size_l0=size_l0,
-        tissue_fraction=fraction[kept],
+        tissue_fraction=fraction,
         min_tissue=min_tissue,
     )
 
 
-def _starts(side_px: int, size_l0: float) -> npt.NDArray[np.int64]:
-    """Return the rounded starts of all tiles of `size_l0` that end within `side_px`; int64[K]."""
-    starts = np.rint(np.arange(int(side_px // size_l0) + 1) * size_l0).astype(np.int64)
-    inside: npt.NDArray[np.int64] = starts[starts + size_l0 <= side_px + 1e-6]
-    return inside
+def _starts(side_px: int, size_l0: float, stride_l0: float, edge: Edge) -> npt.NDArray[np.int64]:
+    """Return the rounded starts of all tiles along a side, int64[K]."""
+    starts = np.rint(np.arange(int(side_px / stride_l0) + 1) * stride_l0).astype(np.int64)
+    if edge == "drop":
+        return starts[starts + size_l0 <= side_px + 1e-6]
+    # The first tile that reaches the end is the last one that is needed.
+    covered = np.concatenate([[0.0], starts[:-1] + size_l0])
+    return starts[(starts < side_px) & ((covered < side_px - 1e-6) | (starts == 0))]

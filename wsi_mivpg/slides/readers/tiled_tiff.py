@@ -38,7 +38,7 @@ _ADOBE_MARKER = b"Adobe\x00"
 class _Level:
     """One directory of the file. `offsets` and `byte_counts` are int64 (rows * columns of the grid,), row by row."""
 
-    decode: Callable[[bytes, int, Pixels | None], Any]
+    decode: Callable[[bytes, int, Pixels], Any]
     compression: int
     photometric: int
     grid: TileGrid
@@ -75,6 +75,7 @@ class TiledTiffReader:
         self.level_sizes_px = tuple(level.grid.size_px for level in self._levels)
         self.downsamples = tuple(_downsample(self.level_sizes_px[0], size, is_aperio) for size in self.level_sizes_px)
         self._file = os.open(path, os.O_RDONLY)
+        self._size_bytes = os.fstat(self._file).st_size
         self.tiles = TileCache(self._decode)
         try:
             self._check_first_tile()
@@ -112,11 +113,13 @@ class TiledTiffReader:
         count, offset = int(level.byte_counts[index]), int(level.offsets[index])
         if count == 0:
             return np.full((tile_height, tile_width, 3), 255, dtype=np.uint8)
-        data = os.pread(self._file, count, offset)
-        if len(data) != count:
+        if not 0 < count <= self._size_bytes - offset:
             raise ValueError(f"tile {key[1:]} of level {key[0]} lies outside the file")
-        fits = buffer is not None and buffer.shape == (tile_height, tile_width, 3)
-        decoded = level.decode(data, index, buffer if fits else None)
+        data = os.pread(self._file, count, offset)
+        # The decoder fills memory of the right size, whatever size a damaged tile claims to have.
+        if buffer is None or buffer.shape != (tile_height, tile_width, 3):
+            buffer = np.empty((tile_height, tile_width, 3), dtype=np.uint8)
+        decoded = level.decode(data, index, buffer)
         if decoded is None or decoded.shape != (tile_height, tile_width, 3) or decoded.dtype != np.uint8:
             raise ValueError(f"tile {key[1:]} of level {key[0]} is not {tile_width}x{tile_height} 8-bit RGB")
         tile: Pixels = decoded
@@ -184,25 +187,37 @@ def _level(index: int, page: tifffile.TiffPage) -> _Level:
     return _Level(_decoder(page), int(page.compression), int(page.photometric), grid, offsets, counts)
 
 
-def _decoder(page: tifffile.TiffPage) -> Callable[[bytes, int, Pixels | None], Any]:
+def _decoder(page: tifffile.TiffPage) -> Callable[[bytes, int, Pixels], Any]:
     """Return a function from a tile's bytes, index and a buffer to its pixels."""
     if int(page.compression) == _JPEG:
         tables = page.jpegtables
         colour_space = "YCBCR" if int(page.photometric) == _YCBCR else "RGB"
 
-        def decode_jpeg(data: bytes, index: int, buffer: Pixels | None) -> Any:
+        def decode_jpeg(data: bytes, index: int, buffer: Pixels) -> Any:
             return imagecodecs.jpeg8_decode(
                 data, tables=tables, colorspace=colour_space, outcolorspace="RGB", out=buffer
             )
 
         return decode_jpeg
     decode = page.decode  # it looks into the open file when it is made, and never again
+    is_jpeg_2000 = int(page.compression) in _JPEG_2000
+    tile_px = (page.tilewidth, page.tilelength)
 
-    def decode_other(data: bytes, index: int, buffer: Pixels | None) -> Any:
+    def decode_other(data: bytes, index: int, buffer: Pixels) -> Any:
+        if is_jpeg_2000 and _jpeg_2000_size(data) != tile_px:
+            raise ValueError("a JPEG 2000 tile claims another size than the directory")
         decoded = decode(data, index)[0]
         return None if decoded is None else decoded[0]
 
     return decode_other
+
+
+def _jpeg_2000_size(data: bytes) -> tuple[int, int]:
+    """Return (width, height) from the SIZ segment that begins a codestream (ISO 15444-1, A.5.1)."""
+    if len(data) < 24 or data[:4] != b"\xff\x4f\xff\x51":
+        raise ValueError("a tile is no JPEG 2000 codestream")
+    x1, y1, x0, y0 = struct.unpack(">4I", data[8:24])
+    return x1 - x0, y1 - y0
 
 
 def _downsample(full: Sequence[int], size: Sequence[int], is_aperio: bool) -> float:
