@@ -72,3 +72,40 @@ def test_upsampling_is_refused_but_one_percent_is_not():
     with pytest.raises(ResolutionError, match="1 microns per pixel"):
         plan_tiles((5000, 5000), 1.0, target_mpp=0.5, tile_px=224)
     assert len(plan_tiles((5000, 5000), 0.504, target_mpp=0.5, tile_px=224)) > 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(mpp=slide_mpps, width=st.integers(1, 5000), height=st.integers(1, 5000), stride_px=st.integers(40, 224))
+def test_padded_tiles_cover_every_pixel_and_none_is_needless(mpp, width, height, stride_px):
+    plan = plan_tiles((width, height), mpp, target_mpp=0.5, tile_px=224, stride_px=stride_px, edge="pad")
+    side = plan.tile_size_l0
+    for axis, length in ((0, width), (1, height)):
+        starts = np.unique(plan.coords[:, axis])
+        assert starts[0] == 0
+        assert starts[-1] + side >= length - 1e-6
+        assert (starts[1:] <= starts[:-1] + side + 1).all()
+        assert len(starts) == 1 or starts[-2] + side < length
+        assert (starts < length).all()
+
+
+def test_stride_sets_how_far_tiles_are_apart():
+    plan = plan_tiles((1000, 500), 0.25, target_mpp=0.5, tile_px=100, stride_px=50)
+    assert np.unique(plan.coords[:, 0]).tolist() == list(range(0, 801, 100))
+    assert len({tuple(corner) for corner in plan.coords.tolist()}) == len(plan)
+    with pytest.raises(ValueError, match="at least 1"):
+        plan_tiles((1000, 500), 0.25, target_mpp=0.5, tile_px=100, stride_px=0)
+
+
+def test_plans_are_equal_by_content_and_cannot_be_changed():
+    def plan(**changes):
+        return plan_tiles((3000, 2000), 0.25, **{"target_mpp": 0.5, "tile_px": 224, **changes})
+
+    assert plan() == plan()
+    assert len({plan(), plan(), plan(tile_px=256), plan(min_tissue=0.5), plan(edge="pad")}) == 4
+    with pytest.raises(ValueError, match="read-only"):
+        plan().coords[0, 0] = 1
+
+
+def test_a_million_tiles_are_planned():
+    plan = plan_tiles((300_000, 200_000), 0.25, target_mpp=0.25, tile_px=240)
+    assert len(plan) == 1250 * 833

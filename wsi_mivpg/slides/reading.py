@@ -20,7 +20,8 @@ from wsi_mivpg.slides.readers.base import Fingerprinted, Pixels, Reader
 from wsi_mivpg.slides.resample import resample
 
 _BLOCK_SOURCE_PX = 4096
-_LEVEL_TOLERANCE = 1e-3
+LEVEL_TOLERANCE = 1e-3
+"""Share by which a level may be coarser than asked, which rounding of sizes makes it."""
 _SNAP_L0_PX = 0.5
 _ROUNDING = 1e-6
 
@@ -43,7 +44,14 @@ class Slide:
     """
 
     def __init__(
-        self, path: PurePath, reader: Reader, mpp: float, mpp_source: str, *, source: str | None = None
+        self,
+        path: PurePath,
+        reader: Reader,
+        mpp: float,
+        mpp_source: str,
+        *,
+        source: str | None = None,
+        level_tolerance: float = LEVEL_TOLERANCE,
     ) -> None:
         self.path = path
         self.source = str(path) if source is None else source
@@ -55,6 +63,7 @@ class Slide:
         self.size_px = self.level_sizes_px[0]
         self.downsamples = reader.downsamples
         self._reader = reader
+        self._level_tolerance = level_tolerance
 
     def __enter__(self) -> Self:
         return self
@@ -125,7 +134,7 @@ class Slide:
             mpp: microns per pixel of the regions.
         """
         scale = mpp / self.mpp
-        level = coarsest_level(self.downsamples, scale)
+        level = coarsest_level(self.downsamples, scale, self._level_tolerance)
         side_l0 = size_px * scale
         boxes = np.empty((len(corners), 4), dtype=np.int64)
         for axis in (0, 1):
@@ -160,7 +169,7 @@ class Slide:
         x, y, box_width, box_height = box_l0
         width, height = size_px
         scale_x, scale_y = box_width / width, box_height / height
-        level = coarsest_level(self.downsamples, min(scale_x, scale_y))
+        level = coarsest_level(self.downsamples, min(scale_x, scale_y), self._level_tolerance)
         block = max(16, int(_BLOCK_SOURCE_PX * self.downsamples[level] / max(scale_x, scale_y)))
         if width <= block and height <= block:
             return self._resample(box_l0, size_px, level)
@@ -211,8 +220,8 @@ class Slide:
             ) from error
 
 
-def coarsest_level(downsamples: Sequence[float], scale: float) -> int:
+def coarsest_level(downsamples: Sequence[float], scale: float, tolerance: float = LEVEL_TOLERANCE) -> int:
     """Return the coarsest level whose downsample is at most `scale` (level-0 px per output px)."""
-    most = scale * (1 + _LEVEL_TOLERANCE)
+    most = scale * (1 + tolerance)
     usable = [level for level, downsample in enumerate(downsamples) if downsample <= most]
     return max(usable, key=lambda level: downsamples[level], default=0)

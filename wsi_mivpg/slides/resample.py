@@ -3,7 +3,6 @@
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from wsi_mivpg.slides.readers.base import Pixels
 
@@ -21,8 +20,7 @@ def resample(source: Pixels, box: Box, size_px: tuple[int, int]) -> Pixels:
     width, height = size_px
     left, top, right, bottom = box
     if right - left < width - _WHOLE or bottom - top < height - _WHOLE:
-        enlarged = Image.fromarray(source).resize(size_px, Image.Resampling.BILINEAR, box=box)
-        return np.asarray(enlarged)
+        return _enlarged(source, box, size_px)
     if all(abs(edge - round(edge)) < _WHOLE for edge in box):
         inside = source[round(top) : round(bottom), round(left) : round(right)]
         if inside.shape[:2] == (height, width):
@@ -31,6 +29,15 @@ def resample(source: Pixels, box: Box, size_px: tuple[int, int]) -> Pixels:
     by_rows = _mean_along_rows(source, np.linspace(top, bottom, height + 1))
     by_columns = _mean_along_rows(by_rows.swapaxes(0, 1), np.linspace(left, right, width + 1)).swapaxes(0, 1)
     return np.ascontiguousarray(np.rint(by_columns)).astype(np.uint8)
+
+
+def _enlarged(source: Pixels, box: Box, size_px: tuple[int, int]) -> Pixels:
+    """Interpolate linearly between pixel centres, which lie at halves; the source's rim is continued outside."""
+    scale_x, scale_y = (box[2] - box[0]) / size_px[0], (box[3] - box[1]) / size_px[1]
+    from_output = np.array([[scale_x, 0, box[0] + (scale_x - 1) / 2], [0, scale_y, box[1] + (scale_y - 1) / 2]])
+    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    enlarged = cv2.warpAffine(source, from_output, size_px, flags=how, borderMode=cv2.BORDER_REPLICATE)
+    return enlarged.astype(np.uint8, copy=False)
 
 
 def _mean_along_rows(values: npt.NDArray[np.generic], edges: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -3,6 +3,7 @@
 tifffile reads the directories and knows the codecs; tiles are read here with `pread`, in any thread.
 """
 
+import math
 import os
 import struct
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import numpy.typing as npt
+import simplejpeg
 import tifffile
 
 from wsi_mivpg.slides.readers.base import NotReadable, Pixels
@@ -28,6 +30,7 @@ _RGB, _YCBCR = 2, 6
 # Layouts that tifffile recognises and that a plain reading of tiles would get right.
 _PLAIN_LAYOUTS = frozenset({"svs", "shaped", "uniform"})
 _LARGEST_TILE_PX = 8192
+_REDUCTIONS = (2, 4)
 # What tifffile raises for damaged directories.
 _DAMAGED = (tifffile.TiffFileError, OSError, ValueError, LookupError, TypeError, AttributeError, struct.error)
 _REDUCED_IMAGE = 1
@@ -36,9 +39,13 @@ _ADOBE_MARKER = b"Adobe\x00"
 
 @dataclass(frozen=True)
 class _Level:
-    """One directory of the file. `offsets` and `byte_counts` are int64 (rows * columns of the grid,), row by row."""
+    """One directory of the file, at full size or at what the JPEG decoder's own scaling makes of it.
+
+    `offsets` and `byte_counts` are int64 (rows * columns of the grid,), row by row.
+    """
 
     decode: Callable[[bytes, int, Pixels], Any]
+    reduction: int
     compression: int
     photometric: int
     grid: TileGrid
@@ -49,13 +56,14 @@ class _Level:
 class TiledTiffReader:
     """A tiled TIFF whose layout and codecs are known; see `Reader` for its attributes.
 
+    With `fast`, levels of a half and a quarter of a JPEG level's size are added where the file has none that is as
+    fine: the decoder makes them by leaving out high frequencies, in less than half of the time.
+
     Attributes:
         tiles: the decoded tiles that reads share.
     """
 
-    name = "tile-once"
-
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, fast: bool = False) -> None:
         """Read the directories of `path`.
 
         Raises:
@@ -64,16 +72,20 @@ class TiledTiffReader:
         try:
             with tifffile.TiffFile(path) as tiff:
                 pages = _pyramid(tiff)
-                self._levels = tuple(_level(index, page) for index, page in enumerate(pages))
                 first = pages[0]
                 is_aperio = first.description.startswith("Aperio")
+                sizes = [(page.imagewidth, page.imagelength) for page in pages]
+                downsamples = [_downsample(sizes[0], size, is_aperio) for size in sizes]
+                layers = _layers(pages, downsamples) if fast else [(page, 1) for page in pages]
+                self._levels = tuple(_level(index, *layer) for index, layer in enumerate(layers))
+                self.downsamples = tuple(downsamples[pages.index(page)] * reduction for page, reduction in layers)
                 self.vendor = "aperio" if is_aperio else "generic-tiff"
                 self.mpp = mpp_from_aperio(first.description) if is_aperio else mpp_from_tiff_page(first)
         except _DAMAGED as error:
             raise NotReadable(str(error)) from error
+        self.name = "tile-once-fast" if fast else "tile-once"
         self.mpp_source = "file" if is_aperio else "tiff tags"
         self.level_sizes_px = tuple(level.grid.size_px for level in self._levels)
-        self.downsamples = tuple(_downsample(self.level_sizes_px[0], size, is_aperio) for size in self.level_sizes_px)
         self._file = os.open(path, os.O_RDONLY)
         self._size_bytes = os.fstat(self._file).st_size
         self.tiles = TileCache(self._decode)
@@ -177,14 +189,49 @@ def _check(page: tifffile.TiffPage) -> None:
         raise NotReadable("; ".join(wrong))
 
 
-def _level(index: int, page: tifffile.TiffPage) -> _Level:
+def _layers(pages: Sequence[tifffile.TiffPage], downsamples: Sequence[float]) -> list[tuple[tifffile.TiffPage, int]]:
+    """Return the file's levels (page, 1), and between them those that the JPEG decoder can make (page, 2 or 4)."""
+    layers = []
+    for page, own, next_own in zip(pages, downsamples, [*downsamples[1:], float("inf")], strict=True):
+        layers.append((page, 1))
+        is_jpeg = int(page.compression) == _JPEG
+        for reduction in _REDUCTIONS:
+            fits = page.tilewidth % reduction == page.tilelength % reduction == 0
+            if is_jpeg and fits and own * reduction < 0.95 * next_own:
+                layers.append((page, reduction))
+    return layers
+
+
+def _level(index: int, page: tifffile.TiffPage, reduction: int) -> _Level:
     if page.imagewidth < 1 or page.imagelength < 1:
         raise NotReadable("an empty image")
-    grid = TileGrid(index, (page.imagewidth, page.imagelength), (page.tilewidth, page.tilelength))
+    size_px = (math.ceil(page.imagewidth / reduction), math.ceil(page.imagelength / reduction))
+    grid = TileGrid(index, size_px, (page.tilewidth // reduction, page.tilelength // reduction))
     offsets, counts = (np.asarray(values, dtype=np.int64) for values in (page.dataoffsets, page.databytecounts))
     if not len(offsets) == len(counts) == grid.rows * grid.columns:
         raise NotReadable(f"{len(offsets)} tiles where {grid.rows} x {grid.columns} are needed")
-    return _Level(_decoder(page), int(page.compression), int(page.photometric), grid, offsets, counts)
+    decode = _decoder(page) if reduction == 1 else _reducing_decoder(page, grid.tile_px)
+    return _Level(decode, reduction, int(page.compression), int(page.photometric), grid, offsets, counts)
+
+
+def _reducing_decoder(page: tifffile.TiffPage, tile_px: tuple[int, int]) -> Callable[[bytes, int, Pixels], Any]:
+    """Return a decoder of JPEG tiles that makes them `tile_px` (width, height), a half or quarter of their size."""
+    # One complete JPEG: the shared tables, and the colour space as an Adobe segment (transform 1 is YCbCr).
+    transform = int(int(page.photometric) == _YCBCR)
+    adobe = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([transform])
+    start = b"\xff\xd8" + adobe + (page.jpegtables or b"\xff\xd8\xff\xd9")[2:-2]
+    full_px = (page.tilewidth, page.tilelength)
+
+    def decode_reduced(data: bytes, index: int, buffer: Pixels) -> Any:
+        whole = start + data[2:]
+        height, width = simplejpeg.decode_jpeg_header(whole)[:2]
+        if (width, height) != full_px:
+            raise ValueError(f"a JPEG tile of {width}x{height} px where the directory says {full_px[0]}x{full_px[1]}")
+        return simplejpeg.decode_jpeg(
+            whole, "RGB", min_width=tile_px[0], min_height=tile_px[1], min_factor=1, buffer=buffer
+        )
+
+    return decode_reduced
 
 
 def _decoder(page: tifffile.TiffPage) -> Callable[[bytes, int, Pixels], Any]:
