@@ -8,6 +8,7 @@ from wsi_mivpg.slides.address import is_address, named_path, shown_address
 from wsi_mivpg.slides.readers.base import NotReadable, Reader
 from wsi_mivpg.slides.reading import LEVEL_TOLERANCE, Slide
 from wsi_mivpg.slides.resolution import checked_mpp
+from wsi_mivpg.slides.tiff_chain import chain_problem
 
 
 def _deepzoom(path: Path) -> Reader:
@@ -58,6 +59,8 @@ READERS: dict[str, Callable[[Path], Reader]] = {
 """Name -> opener, in the order in which they are asked."""
 # Its half-size level of a 0.263 um/px slide is 5 % coarser than 0.5: used, and enlarged by that, rather than lost.
 _FAST_LEVEL_TOLERANCE = 0.06
+# A tile of 1,024 px that the file leaves out takes 16 bytes of its index: 65,536 pixels a byte.
+_MOST_PX_PER_BYTE = 100_000
 _REMOTE_READER = "tiffslide"
 
 
@@ -87,10 +90,17 @@ def open_slide(
         raise SlideError(f"{path}: no such file; check the path")
     if not path.is_file():
         raise SlideError(f"{path}: a folder, not a slide; name the slide's file")
+    if problem := chain_problem(path):
+        raise SlideError(f"{path}: not a slide that can be read ({problem}); the file is damaged, copy it again")
     readers = READERS if reader is None else {reader: READERS[reader]}
     if fast_decode:
         readers = {name: _tile_once_fast if name == "tile-once" else opener for name, opener in readers.items()}
-    return _slide(path, _opened(path, readers), mpp, str(path))
+    opened = _opened(path, readers)
+    width, height = opened.level_sizes_px[0]
+    if opened.vendor in ("generic-tiff", "aperio") and width * height > _MOST_PX_PER_BYTE * path.stat().st_size:
+        opened.close()
+        raise SlideError(f"{path}: {width}x{height} px in a file of that size cannot be; it is damaged, copy it again")
+    return _slide(path, opened, mpp, str(path))
 
 
 def _slide(path: PurePath, opened: Reader, mpp: float | None, source: str) -> Slide:

@@ -29,6 +29,8 @@ _KINDS: tuple[tuple[bytes, Callable[[Path], ImageFile]], ...] = (
     (b"RIFF", WebPImageFile),
     *((magic, TiffImageFile) for magic in (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")),
 )
+# PIL's plugins raise many kinds for damaged files.
+_DAMAGED = (SyntaxError, ValueError, LookupError, TypeError, AttributeError, struct.error, EOFError, OSError)
 _MODES = frozenset({"RGB", "RGBA", "L", "LA", "P", "PA"})
 _PNG_DEPTH_AT = 24
 _BITS_PER_SAMPLE = 258
@@ -50,8 +52,7 @@ def opened_picture(path: Path, most_px: int) -> Iterator[ImageFile]:
         raise ValueError("not a PNG, JPEG, BMP, WebP or TIFF picture")
     try:
         picture = kind(path)
-    except (SyntaxError, ValueError, KeyError, TypeError, IndexError, struct.error, EOFError, OSError) as error:
-        # PIL's plugins raise many kinds for damaged headers
+    except _DAMAGED as error:
         raise ValueError(f"damaged or not a picture ({error})") from error
     with picture:
         _check(picture, start, most_px)
@@ -70,7 +71,7 @@ def decoded_picture(path: Path, most_px: int) -> Pixels:
     with opened_picture(path, most_px) as picture:
         try:
             return over_white(picture)
-        except (OSError, SyntaxError, ValueError, KeyError, TypeError, IndexError, struct.error, EOFError) as error:
+        except _DAMAGED as error:
             raise ValueError(f"its pixels cannot be decoded ({error})") from error
 
 
@@ -88,7 +89,10 @@ def _check(picture: ImageFile, start: bytes, most_px: int) -> None:
         raise ValueError(f"{bits} bits a sample; convert it to 8-bit colour")
     if picture.mode not in _MODES:
         raise ValueError(f"colours {picture.mode!r}; convert it to 8-bit RGB")
-    n_pictures = int(getattr(picture, "n_frames", 1))
+    try:
+        n_pictures = int(getattr(picture, "n_frames", 1))
+    except _DAMAGED as error:  # it looks for further pictures in the file
+        raise ValueError(f"damaged ({error})") from error
     if n_pictures != 1:
         raise ValueError(f"{n_pictures} pictures in one file; name a file with one")
 

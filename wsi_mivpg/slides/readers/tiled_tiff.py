@@ -32,7 +32,16 @@ _PLAIN_LAYOUTS = frozenset({"svs", "shaped", "uniform"})
 _LARGEST_TILE_PX = 8192
 _REDUCTIONS = (2, 4)
 # What tifffile raises for damaged directories.
-_DAMAGED = (tifffile.TiffFileError, OSError, ValueError, LookupError, TypeError, AttributeError, struct.error)
+_DAMAGED = (
+    tifffile.TiffFileError,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    struct.error,
+)
 _REDUCED_IMAGE = 1
 _ADOBE_MARKER = b"Adobe\x00"
 
@@ -174,6 +183,7 @@ def _check(page: tifffile.TiffPage) -> None:
     compression = int(page.compression)
     colours = (_RGB, _YCBCR) if compression in (_JPEG, *_JPEG_2000) else (_RGB,)
     checks = {
+        "an empty image": page.imagewidth > 0 and page.imagelength > 0,
         "not 8-bit": page.dtype == np.uint8,
         "not three samples a pixel, side by side": page.samplesperpixel == 3 and page.planarconfig == 1,
         f"compression {compression}": compression in _COMPRESSIONS,
@@ -203,8 +213,6 @@ def _layers(pages: Sequence[tifffile.TiffPage], downsamples: Sequence[float]) ->
 
 
 def _level(index: int, page: tifffile.TiffPage, reduction: int) -> _Level:
-    if page.imagewidth < 1 or page.imagelength < 1:
-        raise NotReadable("an empty image")
     size_px = (math.ceil(page.imagewidth / reduction), math.ceil(page.imagelength / reduction))
     grid = TileGrid(index, size_px, (page.tilewidth // reduction, page.tilelength // reduction))
     offsets, counts = (np.asarray(values, dtype=np.int64) for values in (page.dataoffsets, page.databytecounts))
