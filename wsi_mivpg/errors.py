@@ -13,6 +13,10 @@ class ResolutionError(SlideError):
     """A slide's microns per pixel are missing, absurd, or coarser than what is asked."""
 
 
+class TissueError(WsiMivpgError):
+    """Tissue cannot be found as asked: an unknown method, a malformed GeoJSON, or a segmenter that fails."""
+
+
 class BagError(WsiMivpgError):
     """A feature bag is missing, incomplete, malformed, or was made with other settings."""
 

@@ -54,7 +54,8 @@ def read_all(path: Path) -> str:
             assert all(path.name in why for why in failures)
             return "partly read" if failures else "read"
     except WsiMivpgError as error:
-        assert path.name in str(error), str(error)
+        if path.name not in str(error):
+            raise AssertionError(f"it does not name the file: {error}") from error
         return type(error).__name__
 
 

@@ -1,35 +1,20 @@
-"""Find tissue on a thumbnail and answer how much of a box is tissue.
+"""A mask over a whole slide: how much of a box is tissue, outlines, GeoJSON.
 
-Colour thresholds and morphology only; it neither reads files beyond the slide's thumbnail nor plans tiles.
+It holds the answer and does not say how it was found; finding is in `finding`, the file format in `geojson`.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
-from skimage import filters, measure, morphology
+from skimage import measure
+
+from wsi_mivpg.tissue.geojson import collection_of, mask_of
 
 # scikit-image ships partly untyped functions.
-_filters: Any = filters
 _measure: Any = measure
-_morphology: Any = morphology
-
-TISSUE_METHOD = "otsu-od-chroma/2"
-
-_OD_FLOOR, _OD_CEILING = 0.03, 0.10
-_CHROMA_FLOOR, _CHROMA_CEILING = 0.035, 0.08
-_CLOSING_UM = 120.0  # alveoli that open at the edge of a lung biopsy are tissue
-_LARGEST_HOLE_UM2 = 0.1e6
-_LARGEST_SPECK_UM2 = 0.01e6
-
-
-class _HasThumbnail(Protocol):
-    mpp: float
-    size_px: tuple[int, int]
-
-    def thumbnail(self, max_side_px: int) -> npt.NDArray[np.uint8]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +25,44 @@ class TissueMask:
         mask: bool[H, W], true on tissue.
         slide_size_px: (width, height) of level 0.
         slide_mpp: microns per pixel of level 0.
+        method: what made the mask, for provenance: a name with a version, or "geojson:" and the file's name.
     """
 
     mask: npt.NDArray[np.bool_]
     slide_size_px: tuple[int, int]
     slide_mpp: float
+    method: str = "given"
+
+    @classmethod
+    def from_geojson(
+        cls,
+        source: Path | str | dict[str, Any] | list[Any],
+        slide_size_px: tuple[int, int],
+        slide_mpp: float,
+        *,
+        mask_mpp: float = 8.0,
+    ) -> Self:
+        """Rasterise polygons, as QuPath and `to_geojson` write them.
+
+        Args:
+            source: a file, or what it holds: a FeatureCollection, Feature, bare geometry or QuPath's list.
+                Polygon, MultiPolygon and GeometryCollection count, holes included; points and lines have no area
+                and are passed over. Coordinates are level-0 px.
+            slide_size_px: (width, height) of level 0.
+            slide_mpp: microns per pixel of level 0.
+            mask_mpp: microns per pixel of the mask; a mask pixel is tissue if its centre is inside.
+
+        Raises:
+            TissueError: the file is missing or malformed, or holds no polygon on the slide.
+        """
+        scale = max(1.0, mask_mpp / slide_mpp)
+        width, height = (max(1, round(side / scale)) for side in slide_size_px)
+        if isinstance(source, Path | str):
+            source = Path(source)
+            where, method = str(source), f"geojson:{source.name}"
+        else:
+            where, method = "the GeoJSON", "geojson"
+        return cls(mask_of(source, where, slide_size_px, (height, width)), slide_size_px, slide_mpp, method)
 
     @property
     def downsample_x(self) -> float:
@@ -107,78 +125,11 @@ class TissueMask:
         return outlines
 
     def to_geojson(self) -> dict[str, Any]:
-        """Return a GeoJSON FeatureCollection that QuPath opens: a Polygon for each region, with its holes."""
-        labels, count = ndimage.label(self.mask)
-        features = []
-        for label in range(1, count + 1):
-            region = TissueMask(labels == label, self.slide_size_px, self.slide_mpp)
-            # The outer ring encloses the largest area; GeoJSON wants it first.
-            rings = sorted(region.polygons(), key=_ring_area, reverse=True)
-            if rings:
-                features.append(
-                    {
-                        "type": "Feature",
-                        "geometry": {"type": "Polygon", "coordinates": [ring.tolist() for ring in rings]},
-                        "properties": {"objectType": "annotation", "classification": {"name": "Tissue"}},
-                    }
-                )
-        return {"type": "FeatureCollection", "features": features}
+        """Return a GeoJSON FeatureCollection that QuPath opens: a Polygon for each region, with its holes.
 
-
-def find_tissue(slide: _HasThumbnail, *, mask_mpp: float = 8.0) -> TissueMask:
-    """Find the tissue of a slide.
-
-    A pixel is tissue where it is darker or more coloured than the glass: Otsu thresholds, held between fixed
-    floors (so a blank slide stays empty) and ceilings (so pale tissue beside dark tissue is kept). White
-    lumens inside tissue are filled, specks dropped.
-
-    Args:
-        slide: an open slide.
-        mask_mpp: microns per pixel of the mask.
-    """
-    longest_px = max(slide.size_px)
-    pixels = slide.thumbnail(max(1, round(longest_px * slide.mpp / mask_mpp)))
-    mpp = longest_px * slide.mpp / max(pixels.shape[:2])
-    return TissueMask(tissue_of(pixels, mpp), slide.size_px, slide.mpp)
-
-
-def tissue_of(pixels: npt.NDArray[np.uint8], mpp: float) -> npt.NDArray[np.bool_]:
-    """Return the tissue mask bool[H, W] of an image uint8[H, W, 3] with `mpp` microns per pixel."""
-    smooth = ndimage.gaussian_filter(pixels.astype(np.float32), sigma=(1, 1, 0))
-    density = -np.log10(np.clip(smooth / _glass_colour(smooth), 1 / 255, 1.0))
-    darkness = density.mean(axis=2)
-    chroma = density.max(axis=2) - density.min(axis=2)
-    tissue = (darkness > _otsu_within(darkness, _OD_FLOOR, _OD_CEILING)) & (chroma > 0.01)
-    tissue |= chroma > _otsu_within(chroma, _CHROMA_FLOOR, _CHROMA_CEILING)
-    radius = max(1, round(_CLOSING_UM / 2 / mpp))
-    closed = np.pad(tissue, radius)
-    closed = ndimage.binary_closing(closed, structure=_morphology.disk(radius))[radius:-radius, radius:-radius]
-    # Glass that reaches the image's edge is not a hole, however small.
-    without_holes = ndimage.binary_fill_holes(closed)
-    lakes = _without_small(without_holes & ~closed, _LARGEST_HOLE_UM2 / mpp**2)
-    return _without_small(without_holes & ~lakes, _LARGEST_SPECK_UM2 / mpp**2)
-
-
-def _without_small(mask: npt.NDArray[np.bool_], largest_px: float) -> npt.NDArray[np.bool_]:
-    """Drop connected regions of at most `largest_px` pixels."""
-    kept: npt.NDArray[np.bool_] = _morphology.remove_small_objects(mask, max_size=int(largest_px))
-    return kept
-
-
-def _glass_colour(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the colour of empty glass, float32[3]: the bright neutral pixels' median, else white."""
-    low, high = pixels.min(axis=2), pixels.max(axis=2)
-    glass = pixels[(low > 215) & (high - low < 14)]
-    if len(glass) < 0.005 * low.size:
-        return np.full(3, 250.0, dtype=np.float32)
-    colour: npt.NDArray[np.float32] = np.median(glass, axis=0).astype(np.float32)
-    return colour
-
-
-def _otsu_within(values: npt.NDArray[np.float32], floor: float, ceiling: float) -> float:
-    if values.min() == values.max():
-        return ceiling
-    return float(np.clip(_filters.threshold_otsu(np.clip(values, 0, 2 * ceiling)), floor, ceiling))
+        `from_geojson` at the same mask size gives the same mask back.
+        """
+        return collection_of(self.mask, (self.downsample_x, self.downsample_y))
 
 
 def _mask_range(
@@ -189,8 +140,3 @@ def _mask_range(
     tiny = last <= first
     first = np.where(tiny, np.floor(start / downsample).astype(np.int64), first)
     return first, np.where(tiny, first + 1, last)
-
-
-def _ring_area(ring: npt.NDArray[np.float64]) -> float:
-    x, y = ring[:, 0], ring[:, 1]
-    return abs(float(np.dot(x[:-1], y[1:]) - np.dot(x[1:], y[:-1]))) / 2

@@ -1,0 +1,47 @@
+"""A picture for the eye: the thumbnail with the tissue's outline and the grid of tiles.
+
+It draws what it is given; it finds nothing.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
+
+from wsi_mivpg.tissue.mask import TissueMask
+
+_OUTLINE_RGB, _GRID_RGB = (0, 200, 0), (255, 140, 0)
+_OUTLINE_PER_SIDE = 500
+
+
+def qc_image(
+    thumbnail: npt.NDArray[np.uint8], mask: TissueMask, boxes: npt.NDArray[np.float64] | Sequence[Sequence[float]] = ()
+) -> npt.NDArray[np.uint8]:
+    """Draw the outline of the tissue and the tiles over a thumbnail.
+
+    Args:
+        thumbnail: uint8[H, W, 3] RGB, the whole slide at any size.
+        mask: the slide's tissue.
+        boxes: (N, 4) level-0 px (x, y, width, height).
+
+    Returns:
+        uint8[H, W, 3], a new image.
+    """
+    height, width = thumbnail.shape[:2]
+    scale = np.array([width / mask.slide_size_px[0], height / mask.slide_size_px[1]])
+    image = Image.fromarray(np.ascontiguousarray(thumbnail))
+    draw = ImageDraw.Draw(image)
+    corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    first = np.rint(corners[:, :2] * scale)
+    # The last pixel of a box is the one before its neighbour's first; a tiny box keeps one pixel.
+    last = np.maximum(np.rint((corners[:, :2] + corners[:, 2:]) * scale) - 1, first)
+    for (left, top), (right, bottom) in zip(first.tolist(), last.tolist(), strict=True):
+        draw.rectangle((left, top, right, bottom), outline=_GRID_RGB)
+    line_px = max(1, round(max(width, height) / _OUTLINE_PER_SIDE))
+    # Nothing is beyond the image, so that tissue at its edge is closed there.
+    inside = Image.fromarray(mask.mask).resize((width, height), Image.Resampling.NEAREST)
+    eroded = ImageOps.expand(inside.convert("L"), line_px).filter(ImageFilter.MinFilter(2 * line_px + 1))
+    outline = ImageChops.subtract(inside.convert("L"), ImageOps.crop(eroded, line_px))
+    image.paste(_OUTLINE_RGB, mask=outline)
+    return np.asarray(image).copy()
