@@ -10,7 +10,7 @@ from tests.conftest import Rectangle
 from wsi_mivpg.bags import FeatureBag
 from wsi_mivpg.encoders import EncoderSpec
 from wsi_mivpg.errors import BagError, ResolutionError, SlideError
-from wsi_mivpg.extraction import extract_many, extract_slide, find_slides, unique_ids
+from wsi_mivpg.extraction import SlideSettings, extract_many, extract_slide, find_slides, unique_ids
 from wsi_mivpg.slides import open_slide
 
 
@@ -56,7 +56,7 @@ def test_each_feature_belongs_to_its_tile(tiled_slide, tmp_path, batch_size):
 
 def test_tiles_lie_on_the_painted_tissue(tiled_slide, tmp_path):
     path = tiled_slide(size_px=(2000, 2000), tissue=[Rectangle(640, 640, 640, 640)])
-    bag = FeatureBag.open(extract_slide(path, MeanColour(), tmp_path, min_tissue=0.5).bag_path)
+    bag = FeatureBag.open(extract_slide(path, MeanColour(), tmp_path, settings=SlideSettings(min_tissue=0.5)).bag_path)
     assert 90 <= len(bag) <= 130
     assert (bag.coords >= 576).all()
     assert (bag.coords <= 1280).all()
@@ -98,10 +98,12 @@ def test_other_settings_are_named_unless_overwritten(tiled_slide, tmp_path):
     path = tiled_slide()
     extract_slide(path, MeanColour(), tmp_path)
     with pytest.raises(BagError, match=r"min_tissue 0\.25 there, 0\.5 now.*--overwrite"):
-        extract_slide(path, MeanColour(), tmp_path, min_tissue=0.5)
+        extract_slide(path, MeanColour(), tmp_path, settings=SlideSettings(min_tissue=0.5))
     with pytest.raises(BagError, match="encoder_weights_sha256"):
         extract_slide(path, MeanColour("1" * 64), tmp_path)
-    assert not extract_slide(path, MeanColour(), tmp_path, min_tissue=0.5, overwrite=True).skipped
+    assert not extract_slide(
+        path, MeanColour(), tmp_path, settings=SlideSettings(min_tissue=0.5), overwrite=True
+    ).skipped
 
 
 def test_resume_after_a_crash_gives_the_same_bytes(tiled_slide, tmp_path):
@@ -145,7 +147,7 @@ def test_one_bad_slide_never_stops_the_others(tiled_slide, tmp_path):
 def test_a_clean_run_removes_the_failures_of_an_earlier_one(tiled_slide, tmp_path):
     path = tiled_slide("in/a.tiff", mpp=None)
     assert extract_many([path], tmp_path / "bags", MeanColour()).failures
-    assert not extract_many([path], tmp_path / "bags", MeanColour(), mpp=0.5).failures
+    assert not extract_many([path], tmp_path / "bags", MeanColour(), settings=SlideSettings(mpp=0.5)).failures
     assert [file.name for file in (tmp_path / "bags").iterdir()] == ["a.h5"]
 
 

@@ -18,6 +18,7 @@ from wsi_mivpg.bags import FeatureBag
 from wsi_mivpg.captioner import Generated, SlideCaptioner
 from wsi_mivpg.errors import BagError
 from wsi_mivpg.evidence import attention_rgba, attention_share_of_top, top_tiles
+from wsi_mivpg.extraction import SlideSettings
 from wsi_mivpg.reports import (
     Provenance,
     Report,
@@ -28,8 +29,6 @@ from wsi_mivpg.reports import (
     write_case,
     write_jsonl,
 )
-from wsi_mivpg.slides import open_slide
-from wsi_mivpg.tissue import find_tissue
 
 THUMBNAIL_PX = 1600
 TOP_TILES = 6
@@ -53,7 +52,7 @@ def describe_case(
     slide_path: Path | None,
     out: Path,
     seconds: float,
-    mpp: float | None,
+    settings: SlideSettings,
 ) -> WrittenCase:
     """Let the model read a bag and write the case's page into `out`.
 
@@ -64,7 +63,7 @@ def describe_case(
         slide_path: its slide; without one the page has no picture.
         out: folder of the pages.
         seconds: time already spent on this case.
-        mpp: the user's microns per pixel of level 0, if any.
+        settings: how its slide is opened and its tissue found.
 
     Raises:
         BagError: the bag cannot be read or has no tissue.
@@ -79,7 +78,7 @@ def describe_case(
     features = torch.from_numpy(bag.features).to(captioner.device, torch.float32)
     generated = captioner.generate([features])[0]
     report = _report(bag, generated, captioner, model, seconds + time.perf_counter() - started)
-    panel = None if slide_path is None else _panel(slide_path, mpp, bag, generated, report)
+    panel = None if slide_path is None else _panel(slide_path, settings, bag, generated, report)
     write_case(out, report, [] if panel is None else [panel])
     return WrittenCase(report, None if panel is None else panel.thumbnail)
 
@@ -153,9 +152,9 @@ def _warnings(bag: FeatureBag, generated: Generated) -> list[str]:
     return warnings
 
 
-def _panel(path: Path, mpp: float | None, bag: FeatureBag, generated: Generated, report: Report) -> SlidePanel:
+def _panel(path: Path, settings: SlideSettings, bag: FeatureBag, generated: Generated, report: Report) -> SlidePanel:
     made = bag.provenance
-    with open_slide(path, mpp=mpp) as slide:
+    with settings.open(path) as slide:
         thumbnail = slide.thumbnail(THUMBNAIL_PX)
         heatmap = attention_rgba(
             bag.coords,
@@ -168,7 +167,7 @@ def _panel(path: Path, mpp: float | None, bag: FeatureBag, generated: Generated,
             slide_id=made.slide_id,
             thumbnail=thumbnail,
             slide_size_px=slide.size_px,
-            outline_polygons=find_tissue(slide).polygons(),
+            outline_polygons=settings.find_tissue(slide).polygons(),
             heatmap=heatmap,
             tile_images={
                 index: slide.read_region(tile.x, tile.y, made.tile_px, made.target_mpp)

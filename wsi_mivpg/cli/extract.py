@@ -6,7 +6,18 @@ from typing import Annotated
 import typer
 
 from wsi_mivpg.cli import console
-from wsi_mivpg.cli.inputs import collect, extract_all, write_failures
+from wsi_mivpg.cli.inputs import (
+    FastDecodeOption,
+    MinTissueOption,
+    MppCsvOption,
+    MppOption,
+    ReaderOption,
+    TissueOption,
+    collect,
+    extract_all,
+    slide_settings,
+    write_failures,
+)
 
 EXAMPLES = (
     "Examples: wsi-mivpg extract slide.svs --out bags · "
@@ -18,10 +29,12 @@ def extract(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Slides, or folders of slides.")],
     out: Annotated[Path, typer.Option(help="Folder for the bags, one <slide>.h5 each.")],
     encoder: Annotated[str, typer.Option(help="Tile encoder; see wsi-mivpg encoders.")] = "efficientnet-lite0",
-    mpp: Annotated[
-        float | None, typer.Option(help="Microns per pixel of level 0, where the files are silent or wrong.")
-    ] = None,
-    min_tissue: Annotated[float, typer.Option(min=0, max=1, help="Least tissue share of a tile.")] = 0.25,
+    mpp: MppOption = None,
+    mpp_csv: MppCsvOption = None,
+    reader: ReaderOption = None,
+    fast_decode: FastDecodeOption = False,
+    tissue: TissueOption = "otsu",
+    min_tissue: MinTissueOption = 0.25,
     batch_size: Annotated[int, typer.Option(min=1, help="Tiles per step of the encoder.")] = 32,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make bags again that are there.")] = False,
@@ -35,8 +48,7 @@ def extract(
         out,
         encoder=encoder,
         device=device,
-        mpp=mpp,
-        min_tissue=min_tissue,
+        settings=slide_settings(mpp, mpp_csv, reader, fast_decode, tissue, min_tissue),
         batch_size=batch_size,
         overwrite=overwrite,
     )

@@ -3,15 +3,35 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from wsi_mivpg.cli import console
 from wsi_mivpg.errors import WsiMivpgError
 
 if TYPE_CHECKING:
-    from wsi_mivpg.extraction import ExtractionResult, Progress
+    from wsi_mivpg.extraction import ExtractionResult, Progress, SlideSettings
 
 BAG_SUFFIX = ".h5"
+
+MppOption = Annotated[
+    float | None, typer.Option(help="Microns per pixel of level 0, where the files are silent or wrong.")
+]
+MppCsvOption = Annotated[
+    Path | None, typer.Option(help="CSV with the columns slide,mpp; for the slides it names it wins over --mpp.")
+]
+ReaderOption = Annotated[
+    str | None,
+    typer.Option(help="Ask this reader only: deepzoom, tile-once, openslide, tiffslide or flat-image."),
+]
+FastDecodeOption = Annotated[
+    bool, typer.Option("--fast-decode", help="Let the JPEG decoder shrink tiles: faster, pixels not exact.")
+]
+TissueOption = Annotated[
+    str, typer.Option(help="otsu, hsv, none, FILE.geojson, a folder of <slide>.geojson, or an installed segmenter.")
+]
+MinTissueOption = Annotated[float, typer.Option(min=0, max=1, help="Least tissue share of a tile.")]
 
 
 @dataclass
@@ -57,14 +77,32 @@ def collect(given: Sequence[Path], *, bags_too: bool = False) -> Inputs:
     return found
 
 
+def slide_settings(
+    mpp: float | None,
+    mpp_csv: Path | None,
+    reader: str | None,
+    fast_decode: bool,
+    tissue: str,
+    min_tissue: float = 0.25,
+) -> "SlideSettings":
+    """Return the settings that the shared options state.
+
+    Raises:
+        SlideError: the CSV is missing or malformed.
+    """
+    from wsi_mivpg.extraction import SlideSettings, read_mpp_csv
+
+    mpp_of = {} if mpp_csv is None else read_mpp_csv(mpp_csv)
+    return SlideSettings(mpp, mpp_of, reader, fast_decode, tissue, min_tissue)
+
+
 def extract_all(
     found: Inputs,
     out_dir: Path,
     *,
     encoder: str,
     device: str = "cpu",
-    mpp: float | None = None,
-    min_tissue: float = 0.25,
+    settings: "SlideSettings | None" = None,
     batch_size: int = 32,
     overwrite: bool = False,
 ) -> "tuple[ExtractionResult, ...]":
@@ -76,7 +114,7 @@ def extract_all(
     if not found.slides:
         return ()
     from wsi_mivpg.encoders.load import load_encoder
-    from wsi_mivpg.extraction import extract_many
+    from wsi_mivpg.extraction import SlideSettings, extract_many
 
     loaded = load_encoder(encoder, device=device)
     with console.progress("extract") as advance:
@@ -89,8 +127,7 @@ def extract_all(
             out_dir,
             loaded,
             on_progress,
-            mpp=mpp,
-            min_tissue=min_tissue,
+            settings=settings or SlideSettings(),
             batch_size=batch_size,
             overwrite=overwrite,
         )

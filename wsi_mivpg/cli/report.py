@@ -11,12 +11,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsi_mivpg.cli import console
-from wsi_mivpg.cli.inputs import Inputs, collect, extract_all, write_failures
+from wsi_mivpg.cli.inputs import (
+    FastDecodeOption,
+    Inputs,
+    MppCsvOption,
+    MppOption,
+    ReaderOption,
+    TissueOption,
+    collect,
+    extract_all,
+    slide_settings,
+    write_failures,
+)
 from wsi_mivpg.errors import ModelError, WsiMivpgError
 
 if TYPE_CHECKING:
     from wsi_mivpg.captioner import SlideCaptioner
     from wsi_mivpg.cli.case_files import WrittenCase
+    from wsi_mivpg.extraction import SlideSettings
 
 EXAMPLES = (
     "Examples: wsi-mivpg report slide.svs --out out/report · "
@@ -41,21 +53,24 @@ def report(
     ],
     out: Annotated[Path, typer.Option(help="Folder for pages, reports.jsonl and bags.")],
     model: Annotated[str, typer.Option(help="'demo' (in the package), or a folder that train wrote.")] = DEMO,
-    mpp: Annotated[
-        float | None, typer.Option(help="Microns per pixel of level 0, where the slides are silent or wrong.")
-    ] = None,
+    mpp: MppOption = None,
+    mpp_csv: MppCsvOption = None,
+    reader: ReaderOption = None,
+    fast_decode: FastDecodeOption = False,
+    tissue: TissueOption = "otsu",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make bags again that are there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the reports as JSON.")] = False,
 ) -> None:
     """Write a report for each slide or bag: reports.jsonl, one HTML page per case, and index.html."""
     console.writable_folder(out)
+    settings = slide_settings(mpp, mpp_csv, reader, fast_decode, tissue)
     found = collect(inputs, bags_too=True)
     written: list[WrittenCase] = []
     if len(found):
         captioner = _load_model(model, device)
-        cases = [_CaseInput(bag) for bag in found.bags] + _extracted(found, captioner, out, device, mpp, overwrite)
-        written = _write_cases(captioner, model, cases, out, mpp, found)
+        cases = [_CaseInput(bag) for bag in found.bags] + _extracted(found, captioner, out, device, settings, overwrite)
+        written = _write_cases(captioner, model, cases, out, settings, found)
     write_failures(out, found)
     if written:
         from wsi_mivpg.cli.case_files import write_overview
@@ -91,7 +106,7 @@ def _load_model(model: str, device: str) -> "SlideCaptioner":
 
 
 def _extracted(
-    found: Inputs, captioner: "SlideCaptioner", out: Path, device: str, mpp: float | None, overwrite: bool
+    found: Inputs, captioner: "SlideCaptioner", out: Path, device: str, settings: "SlideSettings", overwrite: bool
 ) -> list[_CaseInput]:
     """Make the bags of all slides with the encoder that the model was trained on."""
     if not found.slides:
@@ -102,7 +117,7 @@ def _extracted(
         out / "bags",
         encoder=captioner.config.encoder or "efficientnet-lite0",
         device=device,
-        mpp=mpp,
+        settings=settings,
         overwrite=overwrite,
     )
     return [_CaseInput(made.bag_path, slides[made.slide_id], made.seconds) for made in results]
@@ -113,7 +128,7 @@ def _write_cases(
     model: str,
     cases: list[_CaseInput],
     out: Path,
-    mpp: float | None,
+    settings: "SlideSettings",
     found: Inputs,
 ) -> "list[WrittenCase]":
     """Read each bag by the model and write its page; a case that fails is noted and the others go on."""
@@ -123,7 +138,7 @@ def _write_cases(
     with console.progress("report") as advance:
         for number, case in enumerate(cases, 1):
             try:
-                written.append(describe_case(captioner, model, case.bag, case.slide, out, case.seconds, mpp))
+                written.append(describe_case(captioner, model, case.bag, case.slide, out, case.seconds, settings))
             except WsiMivpgError as problem:
                 found.fail(str(case.slide or case.bag), problem)
             advance(number, len(cases), case.bag.stem)

@@ -20,12 +20,13 @@ from wsi_mivpg.bags import SCHEMA, BagProvenance, FeatureBag, write_bag
 from wsi_mivpg.encoders.registry import TileEncoder
 from wsi_mivpg.errors import BagError, ResolutionError, SlideError, WsiMivpgError
 from wsi_mivpg.extraction.finding import find_slides, unique_ids
-from wsi_mivpg.slides import Slide, open_slide, stream_regions
+from wsi_mivpg.extraction.settings import SlideSettings
+from wsi_mivpg.slides import Slide, stream_regions
 from wsi_mivpg.tiling import TilePlan, plan_tiles
-from wsi_mivpg.tissue import TISSUE_METHOD, find_tissue
 
 # What `settings_hash` leaves out: it does not decide the features.
 _NOT_SETTINGS = frozenset({"slide_id", "slide_path", "settings_hash", "version"})
+DEFAULT_SETTINGS = SlideSettings()
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,7 @@ def extract_slide(
     encoder: TileEncoder,
     out_dir: Path | str,
     *,
-    mpp: float | None = None,
-    min_tissue: float = 0.25,
+    settings: SlideSettings = DEFAULT_SETTINGS,
     batch_size: int = 32,
     overwrite: bool = False,
     on_tiles: Callable[[int, int], None] | None = None,
@@ -90,8 +90,7 @@ def extract_slide(
         path: the slide.
         encoder: from `wsi_mivpg.encoders.load.load_encoder`.
         out_dir: folder of bags, made if absent.
-        mpp: microns per pixel of level 0, where the file gives none or a wrong value.
-        min_tissue: tiles with less tissue (0..1) are left out.
+        settings: how slides are opened and tissue is found.
         batch_size: tiles encoded at once.
         overwrite: replace a bag that was made with other settings.
         on_tiles: called with (tiles done, tiles in total), first with (0, total).
@@ -104,13 +103,13 @@ def extract_slide(
     started = time.monotonic()
     path = Path(path)
     bag_path = Path(out_dir) / f"{path.stem}.h5"
-    with open_slide(path, mpp=mpp) as slide:
-        provenance = _provenance(slide, encoder, min_tissue)
+    with settings.open(path) as slide:
+        provenance = _provenance(slide, encoder, settings)
         if not overwrite and bag_path.exists():
             bag = _same_bag(bag_path, provenance)
             seconds = time.monotonic() - started
             return ExtractionResult(path.stem, bag_path, len(bag), seconds, True, len(bag.unreadable))
-        plan = _plan(slide, encoder, min_tissue)
+        plan = _plan(slide, encoder, settings)
         features, is_read = _encoded(slide, plan, encoder, batch_size, on_tiles)
     lost = plan.coords[~is_read]
     write_bag(bag_path, features[is_read], plan.coords[is_read], plan.tissue_fraction[is_read], provenance, lost)
@@ -149,8 +148,7 @@ def extract_many(
     encoder: TileEncoder,
     on_progress: Callable[[Progress], None] | None = None,
     *,
-    mpp: float | None = None,
-    min_tissue: float = 0.25,
+    settings: SlideSettings = DEFAULT_SETTINGS,
     batch_size: int = 32,
     overwrite: bool = False,
 ) -> ExtractionSummary:
@@ -177,8 +175,7 @@ def extract_many(
                 path,
                 encoder,
                 out_dir,
-                mpp=mpp,
-                min_tissue=min_tissue,
+                settings=settings,
                 batch_size=batch_size,
                 overwrite=overwrite,
                 on_tiles=on_tiles,
@@ -201,8 +198,8 @@ def write_failures(path: Path, failures: list[Failure]) -> None:
         writer.writerows([str(failure.slide), failure.error] for failure in failures)
 
 
-def _plan(slide: Slide, encoder: TileEncoder, min_tissue: float) -> TilePlan:
-    tissue = find_tissue(slide)
+def _plan(slide: Slide, encoder: TileEncoder, settings: SlideSettings) -> TilePlan:
+    tissue = settings.find_tissue(slide)
     try:
         return plan_tiles(
             slide.size_px,
@@ -210,13 +207,13 @@ def _plan(slide: Slide, encoder: TileEncoder, min_tissue: float) -> TilePlan:
             target_mpp=encoder.spec.mpp,
             tile_px=encoder.spec.tile_px,
             coverage=tissue.coverage,
-            min_tissue=min_tissue,
+            min_tissue=settings.min_tissue,
         )
     except ResolutionError as error:
         raise ResolutionError(f"{slide.source}: {error}") from error
 
 
-def _provenance(slide: Slide, encoder: TileEncoder, min_tissue: float) -> BagProvenance:
+def _provenance(slide: Slide, encoder: TileEncoder, settings: SlideSettings) -> BagProvenance:
     spec = encoder.spec
     unhashed = BagProvenance(
         slide_id=slide.path.stem,
@@ -230,8 +227,8 @@ def _provenance(slide: Slide, encoder: TileEncoder, min_tissue: float) -> BagPro
         target_mpp=spec.mpp,
         tile_px=spec.tile_px,
         tile_size_l0=spec.tile_px * spec.mpp / slide.mpp,
-        min_tissue=min_tissue,
-        tissue_method=TISSUE_METHOD,
+        min_tissue=settings.min_tissue,
+        tissue_method=settings.tissue_name(slide.path.stem),
         encoder=spec.name,
         encoder_weights_sha256=spec.weights_sha256,
         feature_dim=spec.dim,

@@ -8,7 +8,7 @@ from wsi_mivpg.slides.address import is_address, named_path, shown_address
 from wsi_mivpg.slides.readers.base import NotReadable, Reader
 from wsi_mivpg.slides.reading import LEVEL_TOLERANCE, Slide
 from wsi_mivpg.slides.resolution import checked_mpp
-from wsi_mivpg.slides.tiff_chain import chain_problem
+from wsi_mivpg.slides.tiff_health import is_tiff, tiff_problem
 
 
 def _deepzoom(path: Path) -> Reader:
@@ -90,14 +90,14 @@ def open_slide(
         raise SlideError(f"{path}: no such file; check the path")
     if not path.is_file():
         raise SlideError(f"{path}: a folder, not a slide; name the slide's file")
-    if problem := chain_problem(path):
+    if problem := tiff_problem(path):
         raise SlideError(f"{path}: not a slide that can be read ({problem}); the file is damaged, copy it again")
     readers = READERS if reader is None else {reader: READERS[reader]}
     if fast_decode:
         readers = {name: _tile_once_fast if name == "tile-once" else opener for name, opener in readers.items()}
     opened = _opened(path, readers)
     width, height = opened.level_sizes_px[0]
-    if opened.vendor in ("generic-tiff", "aperio") and width * height > _MOST_PX_PER_BYTE * path.stat().st_size:
+    if is_tiff(path) and width * height > _MOST_PX_PER_BYTE * path.stat().st_size:
         opened.close()
         raise SlideError(f"{path}: {width}x{height} px in a file of that size cannot be; it is damaged, copy it again")
     return _slide(path, opened, mpp, str(path))

@@ -142,9 +142,12 @@ def plan_tiles(
 
 def _starts(side_px: int, size_l0: float, stride_l0: float, edge: Edge) -> npt.NDArray[np.int64]:
     """Return the rounded starts of all tiles along a side, int64[K]."""
-    starts = np.rint(np.arange(int(side_px / stride_l0) + 1) * stride_l0).astype(np.int64)
+    starts: npt.NDArray[np.int64] = np.rint(np.arange(int(side_px / stride_l0) + 1) * stride_l0).astype(np.int64)
     if edge == "drop":
-        return starts[starts + size_l0 <= side_px + 1e-6]
-    # The first tile that reaches the end is the last one that is needed.
-    covered = np.concatenate([[0.0], starts[:-1] + size_l0])
-    return starts[(starts < side_px) & ((covered < side_px - 1e-6) | (starts == 0))]
+        needed = starts + size_l0 <= side_px + 1e-6
+    else:
+        # The first tile that reaches the end is the last one that is needed.
+        covered = np.concatenate([[0.0], starts[:-1] + size_l0])
+        needed = (starts < side_px) & ((covered < side_px - 1e-6) | (starts == 0))
+    kept: npt.NDArray[np.int64] = starts[needed]
+    return kept

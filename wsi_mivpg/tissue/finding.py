@@ -56,12 +56,18 @@ def find_tissue(slide: _HasThumbnail, method: str | Path = "otsu", *, mask_mpp: 
     """
     if isinstance(method, Path) or method.lower().endswith((".geojson", ".json")):
         return TissueMask.from_geojson(Path(method), slide.size_px, slide.mpp, mask_mpp=mask_mpp)
-    name, segmenter = _BUILT_IN[method] if method in _BUILT_IN else (f"plugin:{method}", _plugged_in(method))
+    name = provenance_name(method)
+    segmenter = _BUILT_IN[method][1] if method in _BUILT_IN else _plugged_in(method)
     longest_px = max(slide.size_px)
     pixels = slide.thumbnail(max(1, round(longest_px * slide.mpp / mask_mpp)))
     mpp = longest_px * slide.mpp / max(pixels.shape[:2])
     mask = _checked(segmenter(pixels, mpp), pixels, method)
     return TissueMask(mask, slide.size_px, slide.mpp, name)
+
+
+def provenance_name(method: str) -> str:
+    """Return what a method is called in provenance: with the version of a built-in one, or as a plug-in."""
+    return _BUILT_IN[method][0] if method in _BUILT_IN else f"plugin:{method}"
 
 
 def _plugged_in(name: str) -> Segmenter:
