@@ -23,7 +23,7 @@ class Ramp:
         self.level_sizes_px = tuple((round(WIDTH / d), round(HEIGHT / d)) for d in downsamples)
         self.middle = middle
 
-    def read(self, x: int, y: int, level: int, size_px: tuple[int, int]) -> np.ndarray:
+    def read(self, x: int, y: int, level: int, size_px: tuple[int, int], out: object = None) -> np.ndarray:
         rng = np.random.default_rng((x, y, level))
         greys = []
         for start, length, middle in zip((x, y), size_px, self.middle, strict=True):
@@ -32,8 +32,8 @@ class Ramp:
         pixels = np.zeros((size_px[1], size_px[0], 3))
         pixels[..., 0] = greys[0][None, :]
         pixels[..., 1] = greys[1][:, None]
-        # Dithered, so that the mean grey is exact though each pixel is a whole number.
-        return np.clip(np.floor(pixels + rng.random(pixels.shape)), 0, 255).astype(np.uint8)
+        # Dithered, so that mean greys are exact though pixels, read and resampled, are whole numbers.
+        return np.clip(np.rint(pixels + rng.normal(0, 4, pixels.shape)), 0, 255).astype(np.uint8)
 
     def announce(self, level: int, boxes: np.ndarray) -> None:
         """Keep nothing."""
@@ -59,8 +59,8 @@ def test_the_field_of_view_is_right_to_one_level_0_pixel(mpp, second, target, si
     corner = np.array([x * WIDTH, y * HEIGHT])
     corner = np.rint(corner) if is_whole else corner
     side_l0 = side * target / mpp
-    if side_l0 * GREY_PER_PX > 240:
-        side = int(240 / GREY_PER_PX / target * mpp)
+    if side_l0 * GREY_PER_PX > 200:
+        side = int(200 / GREY_PER_PX / target * mpp)
         side_l0 = side * target / mpp
     corner = np.minimum(corner, np.floor([WIDTH - side_l0 - 8, HEIGHT - side_l0 - 8]))
     reader = Ramp((1.0, second), tuple(corner + side_l0 / 2))

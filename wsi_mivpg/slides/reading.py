@@ -5,6 +5,7 @@ which tiles to read.
 """
 
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePath
@@ -64,6 +65,7 @@ class Slide:
         self.downsamples = reader.downsamples
         self._reader = reader
         self._level_tolerance = level_tolerance
+        self._thread = threading.local()
 
     def __enter__(self) -> Self:
         return self
@@ -81,8 +83,14 @@ class Slide:
         """Close the file; reading afterwards is an error."""
         self._reader.close()
 
-    def read_level(self, x0: int, y0: int, level: int, size_px: tuple[int, int]) -> Pixels:
+    def read_level(
+        self, x0: int, y0: int, level: int, size_px: tuple[int, int], *, out: Pixels | None = None
+    ) -> Pixels:
         """Read `size_px` (width, height) pixels of a level from (x0, y0), **in pixels of that level**.
+
+        Args:
+            x0, y0, level, size_px: which pixels.
+            out: memory for them, uint8[height, width, 3]; it need not be what is returned.
 
         Returns:
             uint8[height, width, 3]; what lies outside the slide, and transparency, is white.
@@ -95,18 +103,21 @@ class Slide:
         left, right = max(x0, 0), min(x0 + width, level_width)
         top, bottom = max(y0, 0), min(y0 + height, level_height)
         if (right - left, bottom - top) == size_px:
-            return self._decode(left, top, level, size_px)
+            return self._decode(left, top, level, size_px, out)
         pixels = np.full((height, width, 3), 255, dtype=np.uint8)
         if right > left and bottom > top:
             inside = self._decode(left, top, level, (right - left, bottom - top))
             pixels[top - y0 : bottom - y0, left - x0 : right - x0] = inside
         return pixels
 
-    def read_region(self, x: float, y: float, size_px: int | tuple[int, int], mpp: float) -> Pixels:
+    def read_region(
+        self, x: float, y: float, size_px: int | tuple[int, int], mpp: float, *, out: Pixels | None = None
+    ) -> Pixels:
         """Read `size_px` pixels of `mpp` microns each; their top left corner is (x, y) in level-0 pixels.
 
         The field of view is exact: `size_px * mpp / self.mpp` level-0 pixels, from the coarsest level that is
-        not coarser than `mpp`, resampled with a float box.
+        not coarser than `mpp`, resampled with a float box. `out` is memory for the region, uint8[height, width, 3]; it
+        need not be what is returned.
 
         Returns:
             uint8[height, width, 3]; white outside the slide.
@@ -116,7 +127,7 @@ class Slide:
         """
         width, height = (size_px, size_px) if isinstance(size_px, int) else size_px
         scale = mpp / self.mpp
-        return self._render((x, y, width * scale, height * scale), (width, height))
+        return self._render((x, y, width * scale, height * scale), (width, height), out)
 
     def thumbnail(self, max_side_px: int) -> Pixels:
         """Return the whole slide as uint8[height, width, 3], never enlarged beyond level 0."""
@@ -164,7 +175,9 @@ class Slide:
         except OSError as error:
             raise SlideError(f"{self.source}: it cannot be read any more ({error}); check the access to it") from error
 
-    def _render(self, box_l0: tuple[float, float, float, float], size_px: tuple[int, int]) -> Pixels:
+    def _render(
+        self, box_l0: tuple[float, float, float, float], size_px: tuple[int, int], out: Pixels | None = None
+    ) -> Pixels:
         """Resample the level-0 box (x, y, width, height) to `size_px`, in blocks that fit memory."""
         x, y, box_width, box_height = box_l0
         width, height = size_px
@@ -172,7 +185,7 @@ class Slide:
         level = coarsest_level(self.downsamples, min(scale_x, scale_y), self._level_tolerance)
         block = max(16, int(_BLOCK_SOURCE_PX * self.downsamples[level] / max(scale_x, scale_y)))
         if width <= block and height <= block:
-            return self._resample(box_l0, size_px, level)
+            return self._resample(box_l0, size_px, level, out)
         pixels = np.empty((height, width, 3), dtype=np.uint8)
         for top in range(0, height, block):
             for left in range(0, width, block):
@@ -182,7 +195,13 @@ class Slide:
                 pixels[top : top + part[1], left : left + part[0]] = self._resample(box, part, level)
         return pixels
 
-    def _resample(self, box_l0: tuple[float, float, float, float], size_px: tuple[int, int], level: int) -> Pixels:
+    def _resample(
+        self,
+        box_l0: tuple[float, float, float, float],
+        size_px: tuple[int, int],
+        level: int,
+        out: Pixels | None = None,
+    ) -> Pixels:
         """Read the pixels that a level-0 box covers and resample them once."""
         x, y, width, height = box_l0
         level_width, level_height = self.level_sizes_px[level]
@@ -190,9 +209,22 @@ class Slide:
         (top,), (bottom,) = self._level_edges(np.array([y]), height, level, level_height)
         read_left, read_top = math.floor(left + _ROUNDING), math.floor(top + _ROUNDING)
         read_size = (math.ceil(right - _ROUNDING) - read_left, math.ceil(bottom - _ROUNDING) - read_top)
-        source = self.read_level(read_left, read_top, level, read_size)
         box = (left - read_left, top - read_top, right - read_left, bottom - read_top)
-        return resample(source, box, size_px)
+        if read_size == size_px and box == (0.0, 0.0, *size_px):
+            return self.read_level(read_left, read_top, level, size_px, out=out)
+        source = self.read_level(read_left, read_top, level, read_size, out=self._scratch(read_size))
+        return resample(source, box, size_px, out)
+
+    def _scratch(self, size_px: tuple[int, int]) -> Pixels:
+        """Return memory for pixels that are only resampled; each thread has its own and uses it again.
+
+        Fresh memory for every region costs as much in page faults as decoding a tile.
+        """
+        n_bytes = size_px[0] * size_px[1] * 3
+        held: Pixels | None = getattr(self._thread, "held", None)
+        if held is None or len(held) < n_bytes:
+            held = self._thread.held = np.empty(n_bytes, dtype=np.uint8)
+        return held[:n_bytes].reshape(size_px[1], size_px[0], 3)
 
     def _level_edges(
         self, start_l0: npt.NDArray[np.float64], length_l0: float, level: int, limit: int
@@ -209,10 +241,10 @@ class Slide:
         end = np.where(begins_whole & is_near, np.rint(end), end)
         return start, np.where((end > limit) & (end < limit + 1), limit, end)
 
-    def _decode(self, x: int, y: int, level: int, size_px: tuple[int, int]) -> Pixels:
+    def _decode(self, x: int, y: int, level: int, size_px: tuple[int, int], out: Pixels | None = None) -> Pixels:
         """Decode a box that lies inside the level, given in its pixels."""
         try:
-            return self._reader.read(x, y, level, size_px)
+            return self._reader.read(x, y, level, size_px, out)
         except Exception as error:  # readers raise many kinds for damaged data
             raise SlideError(
                 f"{self.source}: cannot decode {size_px[0]}x{size_px[1]} px of level {level} at ({x}, {y}): {error}; "

@@ -12,10 +12,11 @@ Box = tuple[float, float, float, float]
 _WHOLE = 1e-6
 
 
-def resample(source: Pixels, box: Box, size_px: tuple[int, int]) -> Pixels:
+def resample(source: Pixels, box: Box, size_px: tuple[int, int], out: Pixels | None = None) -> Pixels:
     """Resample a box of uint8[h, w, 3] to `size_px` (width, height); enlarging interpolates linearly.
 
-    The box may begin and end between pixels; it must lie inside the source.
+    The box may begin and end between pixels; it must lie inside the source. `out` is memory for the result,
+    uint8[height, width, 3], apart from the source; it need not be what is returned.
     """
     width, height = size_px
     left, top, right, bottom = box
@@ -24,8 +25,8 @@ def resample(source: Pixels, box: Box, size_px: tuple[int, int]) -> Pixels:
     if all(abs(edge - round(edge)) < _WHOLE for edge in box):
         inside = source[round(top) : round(bottom), round(left) : round(right)]
         if inside.shape[:2] == (height, width):
-            return inside
-        return cv2.resize(inside, size_px, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+            return inside.copy()
+        return cv2.resize(inside, size_px, dst=out, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     by_rows = _mean_along_rows(source, np.linspace(top, bottom, height + 1))
     by_columns = _mean_along_rows(by_rows.swapaxes(0, 1), np.linspace(left, right, width + 1)).swapaxes(0, 1)
     return np.ascontiguousarray(np.rint(by_columns)).astype(np.uint8)

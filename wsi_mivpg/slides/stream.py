@@ -60,20 +60,21 @@ def stream_regions(
         threads: decoding threads; default one for each core, at most 16.
     """
 
-    def read(index: int) -> Pixels:
-        return slide.read_region(float(corners[index, 0]), float(corners[index, 1]), size_px, mpp)
+    def read(index: int, out: Pixels) -> Pixels:
+        return slide.read_region(float(corners[index, 0]), float(corners[index, 1]), size_px, mpp, out=out)
 
     with slide.expecting(corners, size_px, mpp):
         yield from in_batches(read, len(corners), size_px, batch_size=batch_size, threads=threads)
 
 
 def in_batches(
-    read: Callable[[int], Pixels], count: int, size_px: int, *, batch_size: int, threads: int | None = None
+    read: Callable[[int, Pixels], Pixels], count: int, size_px: int, *, batch_size: int, threads: int | None = None
 ) -> Iterator[RegionBatch]:
-    """Yield `read(0)` to `read(count - 1)` in order, read ahead by threads.
+    """Yield what `read` gives for 0 to `count - 1`, in order, read ahead by threads.
 
     Args:
-        read: gives uint8 (size_px, size_px, 3); its SlideError becomes that region's failure.
+        read: gives uint8 (size_px, size_px, 3) of an index, in the memory that it is handed or not; its SlideError
+            becomes that region's failure.
         count: regions in total.
         size_px: side of a region.
         batch_size: regions in a batch; the last one may be smaller.
@@ -106,11 +107,13 @@ def in_batches(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _fill(batch: RegionBatch, first: int, read: Callable[[int], Pixels]) -> None:
+def _fill(batch: RegionBatch, first: int, read: Callable[[int, Pixels], Pixels]) -> None:
     """Read up to `_REGIONS_PER_TASK` regions into the batch; note those that cannot be read."""
     for i in range(first, min(first + _REGIONS_PER_TASK, len(batch))):
         try:
-            batch.pixels[i] = read(batch.start + i)
+            region = read(batch.start + i, batch.pixels[i])
+            if not np.shares_memory(region, batch.pixels[i]):
+                batch.pixels[i] = region
         except SlideError as error:
             batch.pixels[i] = 255
             batch.failures[batch.start + i] = str(error)

@@ -31,8 +31,11 @@ class Reader(Protocol):
     mpp: tuple[float, float] | None
     mpp_source: str
 
-    def read(self, x: int, y: int, level: int, size_px: tuple[int, int]) -> Pixels:
-        """Return uint8[height, width, 3] of a box that lies inside the level, in its pixels."""
+    def read(self, x: int, y: int, level: int, size_px: tuple[int, int], out: Pixels | None = None) -> Pixels:
+        """Return uint8[height, width, 3] of a box that lies inside the level, in its pixels.
+
+        A reader may fill `out`, of that shape, and return it; it never returns memory that it will change later.
+        """
         ...
 
     def announce(self, level: int, boxes: npt.NDArray[np.int64]) -> None:

@@ -67,9 +67,9 @@ class DeepZoomReader:
         self.tiles = TileCache(self._decode)
         self._is_open = True
 
-    def read(self, x: int, y: int, level: int, size_px: tuple[int, int]) -> Pixels:
+    def read(self, x: int, y: int, level: int, size_px: tuple[int, int], out: Pixels | None = None) -> Pixels:
         """Return uint8[height, width, 3] of a box inside the level; transparency becomes white."""
-        return self._grids[level].read(self.tiles.use, x, y, size_px)
+        return self._grids[level].read(self.tiles.use, x, y, size_px, out)
 
     def announce(self, level: int, boxes: npt.NDArray[np.int64]) -> None:
         """Expect each box to be read once; int64 (N, 4) x, y, width, height in pixels of the level."""

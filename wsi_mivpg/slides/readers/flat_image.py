@@ -53,7 +53,7 @@ class FlatImageReader:
         self._pixels: Pixels | None = None
         self._failure = ""
 
-    def read(self, x: int, y: int, level: int, size_px: tuple[int, int]) -> Pixels:
+    def read(self, x: int, y: int, level: int, size_px: tuple[int, int], out: Pixels | None = None) -> Pixels:
         """Return uint8[height, width, 3] of a box inside level 0, a copy."""
         width, height = size_px
         return self._decoded()[y : y + height, x : x + width].copy()

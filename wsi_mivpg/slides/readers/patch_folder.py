@@ -105,13 +105,13 @@ def read_patches(
         threads: decoding threads; default one for each core, at most 16.
     """
 
-    def read(index: int) -> Pixels:
-        return _patch(folder.paths[index], size_px)
+    def read(index: int, out: Pixels) -> Pixels:
+        return _patch(folder.paths[index], size_px, out)
 
     yield from in_batches(read, len(folder.paths), size_px, batch_size=batch_size, threads=threads)
 
 
-def _patch(path: Path, size_px: int) -> Pixels:
+def _patch(path: Path, size_px: int, out: Pixels) -> Pixels:
     try:
         pixels = decoded_picture(path, _MOST_PX)
     except (ValueError, OSError) as error:
@@ -124,7 +124,7 @@ def _patch(path: Path, size_px: int) -> Pixels:
             f"{path}: {width}x{height} px is smaller than the {size_px} px that are asked, and patches are never "
             "enlarged; cut larger patches or take an encoder of smaller tiles"
         )
-    return resample(pixels, (0.0, 0.0, float(width), float(height)), (size_px, size_px))
+    return resample(pixels, (0.0, 0.0, float(width), float(height)), (size_px, size_px), out)
 
 
 def _patches_below(folder: Path) -> dict[str, list[Path]]:

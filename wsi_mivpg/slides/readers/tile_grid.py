@@ -34,15 +34,20 @@ class TileGrid:
         return math.ceil(self.size_px[1] / self.tile_px[1])
 
     def read(
-        self, use: Callable[[TileKey], AbstractContextManager[Pixels]], x: int, y: int, size_px: tuple[int, int]
+        self,
+        use: Callable[[TileKey], AbstractContextManager[Pixels]],
+        x: int,
+        y: int,
+        size_px: tuple[int, int],
+        out: Pixels | None = None,
     ) -> Pixels:
-        """Return uint8[height, width, 3] of a box inside the level.
+        """Return uint8[height, width, 3] of a box inside the level, in `out` where it is given.
 
         `use` lends a tile as uint8[h, w, 3]; it may be larger or smaller than the grid's at the level's ends.
         """
         width, height = size_px
         tile_width, tile_height = self.tile_px
-        pixels = np.empty((height, width, 3), dtype=np.uint8)
+        pixels = np.empty((height, width, 3), dtype=np.uint8) if out is None else out
         for row in range(y // tile_height, (y + height - 1) // tile_height + 1):
             for column in range(x // tile_width, (x + width - 1) // tile_width + 1):
                 left, top = column * tile_width - x, row * tile_height - y

@@ -111,9 +111,9 @@ class TiledTiffReader:
             os.close(self._file)
             self._file = -1
 
-    def read(self, x: int, y: int, level: int, size_px: tuple[int, int]) -> Pixels:
+    def read(self, x: int, y: int, level: int, size_px: tuple[int, int], out: Pixels | None = None) -> Pixels:
         """Return uint8[height, width, 3] of a box inside the level; tiles that the file leaves out are white."""
-        return self._levels[level].grid.read(self.tiles.use, x, y, size_px)
+        return self._levels[level].grid.read(self.tiles.use, x, y, size_px, out)
 
     def announce(self, level: int, boxes: npt.NDArray[np.int64]) -> None:
         """Expect each box to be read once; int64 (N, 4) x, y, width, height in pixels of the level.

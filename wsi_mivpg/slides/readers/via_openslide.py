@@ -40,7 +40,7 @@ class OpenSlideReader:
             self.mpp, is_from_tags = mpp_from_tiff_tags(path), True
         self.mpp_source = "tiff tags" if is_from_tags else "file"
 
-    def read(self, x: int, y: int, level: int, size_px: tuple[int, int]) -> Pixels:
+    def read(self, x: int, y: int, level: int, size_px: tuple[int, int], out: Pixels | None = None) -> Pixels:
         """Return uint8[height, width, 3] of a box inside the level; transparency becomes white."""
         said = self._said_downsamples[level]
         return over_white(self._handle.read_region((round(x * said), round(y * said)), level, size_px))

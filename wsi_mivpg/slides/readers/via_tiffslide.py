@@ -48,7 +48,7 @@ class TiffSlideReader:
         self._handle = handle
         self._lock = threading.Lock()
 
-    def read(self, x: int, y: int, level: int, size_px: tuple[int, int]) -> Pixels:
+    def read(self, x: int, y: int, level: int, size_px: tuple[int, int], out: Pixels | None = None) -> Pixels:
         """Return uint8[height, width, 3] of a box inside the level; one thread at a time."""
         downsample = self.downsamples[level]
         corner = (_first_l0_px(x, downsample), _first_l0_px(y, downsample))
@@ -84,7 +84,7 @@ class RemoteTiffSlideReader(TiffSlideReader):
         except NotReadable as reason:
             raise NotReadable(without_secrets(str(reason), address)) from reason
 
-    def read(self, x: int, y: int, level: int, size_px: tuple[int, int]) -> Pixels:
+    def read(self, x: int, y: int, level: int, size_px: tuple[int, int], out: Pixels | None = None) -> Pixels:
         """Return uint8[height, width, 3] of a box inside the level; one thread at a time."""
         try:
             return super().read(x, y, level, size_px)
