@@ -4,10 +4,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import openslide
 import pytest
 import tifffile
+from PIL import Image
 
 from tests.conftest import Ellipse, painted
 from wsi_mivpg.errors import SlideError
@@ -117,6 +119,42 @@ def test_it_refuses_what_it_is_not_sure_of(tmp_path, shape, options):
     tifffile.imwrite(path, np.zeros(shape, np.uint8), tile=(256, 256), **options)
     with pytest.raises(NotReadable):
         TiledTiffReader(path)
+
+
+@pytest.mark.parametrize(("compression", "reader"), [(33005, "tile-once"), (33003, "openslide")])
+def test_jpeg_2000_of_aperio_shows_the_right_colours(tmp_path, compression, reader):
+    """33005 holds RGB; 33003 holds YCbCr, which tile-once leaves to OpenSlide."""
+    pixels = colourful((512, 512))
+    stored = pixels
+    if compression == 33003:
+        stored = np.asarray(Image.fromarray(pixels).convert("YCbCr"))
+    corners = [(y, x) for y in (0, 256) for x in (0, 256)]
+    tiles = [
+        imagecodecs.jpeg2k_encode(stored[y : y + 256, x : x + 256], codecformat="j2k", reversible=True, mct=False)
+        for y, x in corners
+    ]
+    path = tmp_path / "slide.svs"
+    tifffile.imwrite(
+        path,
+        iter(tiles),
+        shape=pixels.shape,
+        dtype=np.uint8,
+        tile=(256, 256),
+        photometric="rgb",
+        compression=34712,
+        description="Aperio Image Library v11\r\n512x512 |MPP = 0.5",
+        metadata=None,
+    )
+    with tifffile.TiffFile(path) as tiff:
+        at = tiff.pages[0].tags["Compression"].valueoffset
+    content = bytearray(path.read_bytes())
+    content[at : at + 2] = compression.to_bytes(2, "little")
+    path.write_bytes(content)
+    with open_slide(path) as slide:
+        assert (slide.reader, slide.vendor, slide.mpp) == (reader, "aperio", 0.5)
+        seen = slide.read_level(0, 0, 0, (512, 512))
+    # The way to YCbCr and back rounds twice.
+    assert np.abs(seen.astype(int) - pixels).max() <= (0 if compression == 33005 else 3)
 
 
 def test_it_leaves_untiled_and_ome_files_to_others(tmp_path):

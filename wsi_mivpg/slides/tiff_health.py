@@ -19,7 +19,7 @@ class _Form(NamedTuple):
 
     first: int
     link: str
-    count: str
+    counter: str
     entry_bytes: int
     entry_head: str
 
@@ -49,7 +49,7 @@ def tiff_problem(path: Path) -> str | None:
         if found is None or len(start) < 16:
             return None
         order, form = found
-        link_bytes, count_bytes = struct.calcsize(form.link), struct.calcsize(form.count)
+        link_bytes, count_bytes = struct.calcsize(form.link), struct.calcsize(form.counter)
         at = int(struct.unpack_from(order + form.link, start, form.first)[0])
         seen: set[int] = set()
         while 0 < at < 1 << 62:
@@ -62,7 +62,7 @@ def tiff_problem(path: Path) -> str | None:
             head = stream.read(count_bytes)
             if len(head) < count_bytes:
                 return None  # it leads outside the file, and so it ends
-            n_entries = int(struct.unpack(order + form.count, head)[0])
+            n_entries = int(struct.unpack(order + form.counter, head)[0])
             if n_entries > _MOST_ENTRIES:
                 return f"a directory of {n_entries} entries"
             entries = stream.read(n_entries * form.entry_bytes + link_bytes)

@@ -22,10 +22,13 @@ from wsi_mivpg.slides.readers.tile_cache import TileCache, TileKey
 from wsi_mivpg.slides.readers.tile_grid import TileGrid
 from wsi_mivpg.slides.resolution import mpp_from_aperio, mpp_from_tiff_page
 
-_COMPRESSIONS = frozenset({1, 5, 7, 8, 32946, 33003, 33005})
-"""None, LZW, JPEG, deflate (two numbers), JPEG 2000 as YCbCr and RGB (Aperio)."""
+_COMPRESSIONS = frozenset({1, 5, 7, 8, 32946, 33005})
+"""None, LZW, JPEG, deflate (two numbers), JPEG 2000 as RGB (Aperio).
+
+Aperio's JPEG 2000 as YCbCr (33003), whose colour planes may be smaller, is left to OpenSlide.
+"""
 _JPEG = 7
-_JPEG_2000 = (33003, 33005)
+_JPEG_2000 = 33005
 _RGB, _YCBCR = 2, 6
 # Layouts that tifffile recognises and that a plain reading of tiles would get right.
 _PLAIN_LAYOUTS = frozenset({"svs", "shaped", "uniform"})
@@ -181,7 +184,7 @@ def _pyramid(tiff: tifffile.TiffFile) -> list[tifffile.TiffPage]:
 def _check(page: tifffile.TiffPage) -> None:
     """Raise NotReadable for what this reader does not decode."""
     compression = int(page.compression)
-    colours = (_RGB, _YCBCR) if compression in (_JPEG, *_JPEG_2000) else (_RGB,)
+    colours = (_RGB, _YCBCR) if compression in (_JPEG, _JPEG_2000) else (_RGB,)
     checks = {
         "an empty image": page.imagewidth > 0 and page.imagelength > 0,
         "not 8-bit": page.dtype == np.uint8,
@@ -255,7 +258,7 @@ def _decoder(page: tifffile.TiffPage) -> Callable[[bytes, int, Pixels], Any]:
 
         return decode_jpeg
     decode = page.decode  # it looks into the open file when it is made, and never again
-    is_jpeg_2000 = int(page.compression) in _JPEG_2000
+    is_jpeg_2000 = int(page.compression) == _JPEG_2000
     tile_px = (page.tilewidth, page.tilelength)
 
     def decode_other(data: bytes, index: int, buffer: Pixels) -> Any:
