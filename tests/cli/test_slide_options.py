@@ -1,11 +1,14 @@
 """The options that `info`, `extract` and `report` share do what they say."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.slides.damage import damaged
 from wsi_mivpg.cli.main import main
 
 
@@ -62,3 +65,17 @@ def test_unknown_reader_and_method_name_the_choices(tiled_slide, capsys):
     assert (code, "tile-once" in err) == (1, True)
     code, _, err = run(capsys, "info", tiled_slide(), "--tissue", "magic")
     assert (code, "hsv" in err) == (1, True)
+
+
+def test_damaged_slides_give_one_line_each_and_no_remarks_of_libraries(tiled_slide, tmp_path):
+    folder = tiled_slide("in/whole.tiff").parent
+    for seed in range(12):
+        (folder / f"damaged-{seed}.tiff").write_bytes(damaged(seed % 5, seed))
+    program = [sys.executable, "-m", "wsi_mivpg.cli.main", "info", str(folder), "--json"]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    described = {one["slide"].rsplit("/")[-1] for one in json.loads(done.stdout)}
+    assert "whole.tiff" in described
+    assert done.returncode == 3
+    errors = done.stderr.splitlines()
+    assert len(errors) == 13 - len(described) > 0
+    assert all(line.startswith("error: ") and "damaged-" in line for line in errors)

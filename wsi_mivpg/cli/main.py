@@ -1,7 +1,9 @@
 """The ``wsi-mivpg`` program: its commands, and the one place where errors become messages and exit codes."""
 
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -53,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Before torch loads: with huge pages, the activations that a CPU frees and asks for again at every step cost far
     # fewer page faults (measured on two cores: extraction takes about half the time).
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    # Libraries' remarks on damaged files say less than our errors, which name the file.
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="wsi-mivpg")
     except WsiMivpgError as problem:
