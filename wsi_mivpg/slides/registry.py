@@ -97,7 +97,7 @@ def open_slide(
         readers = {name: _tile_once_fast if name == "tile-once" else opener for name, opener in readers.items()}
     opened = _opened(path, readers)
     width, height = opened.level_sizes_px[0]
-    if is_tiff(path) and width * height > _MOST_PX_PER_BYTE * path.stat().st_size:
+    if width * height > _MOST_PX_PER_BYTE * path.stat().st_size and is_tiff(path):
         opened.close()
         raise SlideError(f"{path}: {width}x{height} px in a file of that size cannot be; it is damaged, copy it again")
     return _slide(path, opened, mpp, str(path))

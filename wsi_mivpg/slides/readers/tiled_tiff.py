@@ -57,7 +57,6 @@ class _Level:
     """
 
     decode: Callable[[bytes, int, Pixels], Any]
-    reduction: int
     compression: int
     photometric: int
     grid: TileGrid
@@ -222,7 +221,7 @@ def _level(index: int, page: tifffile.TiffPage, reduction: int) -> _Level:
     if not len(offsets) == len(counts) == grid.rows * grid.columns:
         raise NotReadable(f"{len(offsets)} tiles where {grid.rows} x {grid.columns} are needed")
     decode = _decoder(page) if reduction == 1 else _reducing_decoder(page, grid.tile_px)
-    return _Level(decode, reduction, int(page.compression), int(page.photometric), grid, offsets, counts)
+    return _Level(decode, int(page.compression), int(page.photometric), grid, offsets, counts)
 
 
 def _reducing_decoder(page: tifffile.TiffPage, tile_px: tuple[int, int]) -> Callable[[bytes, int, Pixels], Any]:
