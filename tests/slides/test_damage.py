@@ -23,7 +23,7 @@ def test_healthy_files_are_read(tmp_path, layout):
 
 
 # The same files at every run: what a new one does to a foreign library's process is the fuzzer's to find.
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, len(LAYOUTS) - 1), st.integers(0, 2**32 - 1))
 def test_damaged_files_end_in_an_answer_or_a_named_error(tmp_path, layout, seed):
     path = tmp_path / "damaged.tiff"

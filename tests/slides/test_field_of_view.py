@@ -33,7 +33,7 @@ class Ramp:
         pixels[..., 0] = greys[0][None, :]
         pixels[..., 1] = greys[1][:, None]
         # Dithered, so that mean greys are exact though pixels, read and resampled, are whole numbers.
-        return np.clip(np.rint(pixels + rng.normal(0, 4, pixels.shape)), 0, 255).astype(np.uint8)
+        return np.clip(np.rint(pixels + rng.normal(0, 1, pixels.shape)), 0, 255).astype(np.uint8)
 
     def announce(self, level: int, boxes: np.ndarray) -> None:
         """Keep nothing."""
