@@ -25,7 +25,7 @@ _MOST_PIXELS = 48_000_000
 
 _FINE_UM, _COARSE_UM = 2.0, (4.0, 8.0)
 _BLOCK_UM, _AROUND_UM = 64.0, 64.0
-# Amplitudes in optical density. Sharp tissue has at least as much fine as coarse detail, softly scanned tissue 0.6.
+# Amplitudes in optical density. Sharp tissue has about as much fine as coarse detail, softly scanned tissue 0.6.
 _LEAST_FINE, _LEAST_COARSE, _NOISE = 0.5, 0.001, 0.001
 _LEAST_EXCESS = 0.05  # by which blocks that lack detail outnumber the others around a point
 _OPENING_UM, _SMALLEST_UM2 = 64.0, 0.04e6
