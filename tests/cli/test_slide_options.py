@@ -32,7 +32,7 @@ def described(capsys, *arguments) -> dict:
 def test_info_tells_reader_tissue_and_tiles_and_draws_them(tiled_slide, tmp_path, capsys):
     path = tiled_slide()
     said = described(capsys, path, "--qc", tmp_path / "qc")
-    assert (said["reader"], said["tissue_method"]) == ("tile-once", "otsu-od-chroma/3")
+    assert (said["reader"], said["tissue_method"]) == ("tile-once", "otsu-od-chroma/4")
     assert said["tissue_mm2"] == pytest.approx(900 * 800 * 0.25 / 1e6, rel=0.1)
     picture = np.asarray(Image.open(tmp_path / "qc" / "slide.jpg")).astype(int)
     assert picture.shape == (1200, 1500, 3)

@@ -62,7 +62,7 @@ def test_drawn_tissue_decides_which_tiles_are_cut_and_the_bag_knows_the_drawing(
 def test_reader_and_method_are_recorded(tiled_slide, tmp_path):
     path = tiled_slide()
     for reader, fast, tissue, said in [
-        (None, False, "otsu", ("tile-once", "otsu-od-chroma/3")),
+        (None, False, "otsu", ("tile-once", "otsu-od-chroma/4")),
         ("openslide", False, "none", ("openslide", "none")),
         (None, True, "hsv", ("tile-once-fast", "hsv-saturation/1")),
     ]:

@@ -1,6 +1,7 @@
 """Choose how tissue is found: by colour, by saturation, everything, from a GeoJSON file, or by a plugged-in segmenter.
 
 It takes the slide's thumbnail at the mask's resolution and gives a `TissueMask`; the methods themselves are elsewhere.
+Only the method by colour looks at finer pixels too, for what is out of focus.
 """
 
 from collections.abc import Callable
@@ -12,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from wsi_mivpg.errors import TissueError
+from wsi_mivpg.tissue.focus import HasLevels, out_of_focus
 from wsi_mivpg.tissue.mask import TissueMask
-from wsi_mivpg.tissue.stain import HSV_METHOD, TISSUE_METHOD, saturated_tissue_of, tissue_of
+from wsi_mivpg.tissue.stain import HSV_METHOD, TISSUE_METHOD, saturated_tissue_of, tissue_of, without_specks
 
 PLUGIN_GROUP = "wsi_mivpg.tissue"
 """Entry points here are callables (uint8[H, W, 3] RGB, mpp) -> bool[H, W]."""
@@ -21,8 +23,7 @@ PLUGIN_GROUP = "wsi_mivpg.tissue"
 Segmenter = Callable[[npt.NDArray[np.uint8], float], npt.NDArray[np.bool_]]
 
 
-class _HasThumbnail(Protocol):
-    mpp: float
+class _HasThumbnail(HasLevels, Protocol):
     size_px: tuple[int, int]
 
     def thumbnail(self, max_side_px: int) -> npt.NDArray[np.uint8]: ...
@@ -45,9 +46,9 @@ def find_tissue(slide: _HasThumbnail, method: str | Path = "otsu", *, mask_mpp: 
 
     Args:
         slide: an open slide.
-        method: "otsu" (optical density and chroma, without ink and artefacts), "hsv" (saturation; keeps ink),
-            "none" (all is tissue), a path that ends in .geojson or .json, or the name of an installed
-            segmenter (entry point group `wsi_mivpg.tissue`).
+        method: "otsu" (optical density and chroma, without ink, artefacts and what is out of focus), "hsv"
+            (saturation; keeps ink), "none" (all is tissue), a path that ends in .geojson or .json, or the name of
+            an installed segmenter (entry point group `wsi_mivpg.tissue`).
         mask_mpp: microns per pixel of the mask.
 
     Raises:
@@ -62,7 +63,12 @@ def find_tissue(slide: _HasThumbnail, method: str | Path = "otsu", *, mask_mpp: 
     pixels = slide.thumbnail(max(1, round(longest_px * slide.mpp / mask_mpp)))
     mpp = longest_px * slide.mpp / max(pixels.shape[:2])
     mask = _checked(segmenter(pixels, mpp), pixels, method)
-    return TissueMask(mask, slide.size_px, slide.mpp, name)
+    if segmenter is not tissue_of:
+        return TissueMask(mask, slide.size_px, slide.mpp, name)
+    blurred = out_of_focus(slide, mask, mpp)
+    if blurred.any():
+        mask = without_specks(mask & ~blurred, mpp)
+    return TissueMask(mask, slide.size_px, slide.mpp, name, blurred)
 
 
 def provenance_name(method: str) -> str:

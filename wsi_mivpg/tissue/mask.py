@@ -26,12 +26,14 @@ class TissueMask:
         slide_size_px: (width, height) of level 0.
         slide_mpp: microns per pixel of level 0.
         method: what made the mask, for provenance: a name with a version, or "geojson:" and the file's name.
+        blurred: bool[H, W], tissue that is not in the mask because it is out of focus; None where nobody looked.
     """
 
     mask: npt.NDArray[np.bool_]
     slide_size_px: tuple[int, int]
     slide_mpp: float
     method: str = "given"
+    blurred: npt.NDArray[np.bool_] | None = None
 
     @classmethod
     def from_geojson(

@@ -14,7 +14,7 @@ from wsi_mivpg.tissue.regions import Mask, closed, enclosed, grown, opened, with
 
 _cv2: Any = cv2
 
-TISSUE_METHOD = "otsu-od-chroma/3"
+TISSUE_METHOD = "otsu-od-chroma/4"
 HSV_METHOD = "hsv-saturation/1"
 
 _WORK_MPP = 8.0
@@ -64,8 +64,12 @@ def tissue_of(pixels: npt.NDArray[np.uint8], mpp: float) -> Mask:
     tissue = (dark | coloured) & ~grey & stained
     tissue |= _loose(density, tissue | ink | (darkness > _OD_CEILING), work_mpp)
     # Closing and filling run over ink once more; what is left between strokes may be a speck by now.
-    kept = without_small(_regions(tissue, work_mpp) & stained, _LARGEST_SPECK_UM2, work_mpp)
-    return _at_size(kept, pixels)
+    return _at_size(without_specks(_regions(tissue, work_mpp) & stained, work_mpp), pixels)
+
+
+def without_specks(tissue: Mask, mpp: float) -> Mask:
+    """Drop regions too small to be a piece of tissue."""
+    return without_small(tissue, _LARGEST_SPECK_UM2, mpp)
 
 
 def saturated_tissue_of(pixels: npt.NDArray[np.uint8], mpp: float) -> Mask:
@@ -120,7 +124,7 @@ def _regions(tissue: Mask, mpp: float) -> Mask:
     without_lines = without_thin(closed(tissue, _CLOSING_UM / 2, mpp), _WIDEST_LINE_UM, mpp)
     holes = enclosed(without_lines)
     filled = without_lines | (holes & ~without_small(holes, _LARGEST_HOLE_UM2, mpp))
-    return without_small(filled, _LARGEST_SPECK_UM2, mpp)
+    return without_specks(filled, mpp)
 
 
 def _at_work_mpp(pixels: npt.NDArray[np.uint8], mpp: float) -> tuple[npt.NDArray[np.uint8], float]:
