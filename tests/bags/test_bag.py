@@ -43,7 +43,7 @@ def test_an_error_while_writing_leaves_the_old_bag(tmp_path, monkeypatch):
     path = tmp_path / "s.h5"
     write(path)
     before = path.read_bytes()
-    monkeypatch.setattr("wsi_mivpg.bags.bag.dataclasses.asdict", lambda _: 1 / 0)
+    monkeypatch.setattr("wsi_mivpg.bags.writing.dataclasses.asdict", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write(path, 3)
     assert path.read_bytes() == before
