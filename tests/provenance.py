@@ -1,6 +1,10 @@
 """How a test's bag was made: `dataclasses.replace` what matters to the test."""
 
-from wsi_mivpg.bags import BagProvenance
+from pathlib import Path
+
+import numpy as np
+
+from wsi_mivpg.bags import BagProvenance, FeatureBag, write_bag
 
 PROVENANCE = BagProvenance(
     slide_id="s1",
@@ -28,3 +32,11 @@ PROVENANCE = BagProvenance(
     version="0",
     torch_version="2.14.1",
 )
+
+
+def bag_on_disk(path: Path, provenance: BagProvenance = PROVENANCE, count: int = 3) -> FeatureBag:
+    """Write a bag of zeros, its tiles in a row, and open it."""
+    coords = np.column_stack([np.arange(count), np.zeros(count, np.int64)]) * 300
+    features = np.zeros((count, provenance.feature_dim), np.float16)
+    write_bag(path, features, coords, np.ones(count, np.float32), provenance)
+    return FeatureBag.open(path)

@@ -264,9 +264,14 @@ def _settings(provenance: BagProvenance) -> dict[str, object]:
 def _same_bag(bag_path: Path, wanted: BagProvenance) -> FeatureBag:
     """Return a bag made with the wanted settings; raise BagError naming what differs."""
     bag = FeatureBag.open(bag_path)
-    if bag.provenance.settings_hash == wanted.settings_hash:
+    made = bag.provenance
+    if made is None:
+        raise BagError(
+            f"{bag_path}: another tool's file ({bag.layout}) is in the way; pass --overwrite, or another --out"
+        )
+    if made.settings_hash == wanted.settings_hash:
         return bag
-    old, new = _settings(bag.provenance), _settings(wanted)
+    old, new = _settings(made), _settings(wanted)
     differences = [f"{name} {old[name]} there, {new[name]} now" for name in new if old[name] != new[name]]
     raise BagError(
         f"{bag_path}: made with other settings ({'; '.join(differences) or 'another version'}); "
