@@ -181,7 +181,7 @@ def require_contract(bag: FeatureBag, names: tuple[str, ...] = CONTRACT) -> None
         raise BagError(
             f"{bag.path}: this {bag.layout} file does not state its {', '.join(unknown)}; extract the slide with this "
             f"package, or, if you know how it was made, say so: `wsi-mivpg bags convert {bag.path} --to {OURS} "
-            "--out FOLDER --encoder NAME --mpp 0.5 --tile-px 224`"
+            "--out FOLDER --encoder NAME --mpp 0.5 --tile-px 224` (`wsi-mivpg encoders` lists the names)"
         )
 
 
