@@ -75,6 +75,18 @@ def test_stamp_places_are_microns_until_the_slides_mpp_is_told(tmp_path):
     np.testing.assert_array_equal(told.coords, COORDS)
 
 
+def test_stamps_older_name_of_the_tile_size_counts_only_with_its_unit(tmp_path):
+    path = other_tools.stamp(tmp_path, FEATURES, COORDS)
+    with h5py.File(path, "a") as file:
+        file.attrs["tile_size"] = file.attrs["tile_size_um"]
+        del file.attrs["tile_size_um"], file.attrs["tile_size_px"]
+    bag = FeatureBag.open(path, slide_mpp=SLIDE_MPP)
+    assert (bag.layout, bag.tile_size_l0, bag.target_mpp) == ("stamp", SIDE_L0, None)
+    with h5py.File(path, "a") as file:
+        del file.attrs["unit"]
+    assert not FeatureBag.open(path, slide_mpp=SLIDE_MPP).coords_known
+
+
 def test_stamp_features_of_a_patient_are_refused(tmp_path):
     path = other_tools.stamp(tmp_path, FEATURES, COORDS)
     with h5py.File(path, "a") as file:

@@ -51,8 +51,8 @@ def atlaspatch(file: h5py.File, path: Path, told: Told) -> FeatureBag | None:
 def stamp(file: h5py.File, path: Path, told: Told) -> FeatureBag | None:
     """STAMP from 2.0: `feats`, and places in microns."""
     stated = file.attrs
-    tile_um = number(stated, "tile_size_um") or number(stated, "tile_size")
-    if "feats" not in file or tile_um is None or text(stated, "unit") not in (None, "um"):
+    tile_um = number(stated, "tile_size_um") or (number(stated, "tile_size") if text(stated, "unit") == "um" else None)
+    if "feats" not in file or tile_um is None:
         return None
     if (kind := text(stated, "feat_type")) not in (None, "tile"):
         raise BagError(f"{path}: holds STAMP's features of a whole {kind}; give the file with the tiles' features")
