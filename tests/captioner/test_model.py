@@ -4,14 +4,16 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 
-from tests.provenance import PROVENANCE
+from tests.provenance import bag_on_disk
+from wsi_mivpg.bags import FeatureBag
 from wsi_mivpg.captioner import CaptionerConfig, SlideCaptioner
 from wsi_mivpg.captioner.model import IGNORED, pad_labels
-from wsi_mivpg.errors import ModelError
+from wsi_mivpg.errors import BagError, ModelError
 
 REPORTS = ["benign", "adenocarcinoma in 20%", "squamous, 5%", "necrosis"]
 
@@ -147,12 +149,22 @@ def test_another_base_model_is_refused(tiny_config: CaptionerConfig, tmp_path: P
     ("name", "value"), [("encoder", "other"), ("feature_dim", 13), ("target_mpp", 0.25), ("tile_px", 256)]
 )
 def test_a_bag_made_otherwise_is_refused_with_both_values(
-    tiny_config: CaptionerConfig, name: str, value: object
+    tiny_config: CaptionerConfig, tmp_path: Path, name: str, value: object
 ) -> None:
     captioner = SlideCaptioner.create(tiny_config)
-    captioner.check_bag(PROVENANCE)
+    bag = bag_on_disk(tmp_path / "s1.h5")
+    captioner.check_bag(bag)
     with pytest.raises(ModelError, match=f"{name} {value!r}.*{getattr(tiny_config, name)!r}"):
-        captioner.check_bag(replace(PROVENANCE, **{name: value}))
+        captioner.check_bag(replace(bag, **{name: value}))
+
+
+def test_a_bag_that_does_not_state_what_the_model_asks_is_refused_with_a_way_out(
+    tiny_config: CaptionerConfig, tmp_path: Path
+) -> None:
+    captioner = SlideCaptioner.create(tiny_config)
+    np.save(tmp_path / "bare.npy", np.zeros((3, 12), np.float32))
+    with pytest.raises(BagError, match=r"does not state its encoder, .*target_mpp, tile_px.*bags convert"):
+        captioner.check_bag(FeatureBag.open(tmp_path / "bare.npy"))
 
 
 def test_unknown_language_models_and_lora_layers_are_refused(tiny_config: CaptionerConfig) -> None:

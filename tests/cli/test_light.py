@@ -15,6 +15,9 @@ COMMANDS = (
     ["train"],
     ["evaluate"],
     ["cohort", "virtual"],
+    ["bags", "check"],
+    ["bags", "info"],
+    ["bags", "convert"],
 )
 
 _PROBE = """

@@ -12,7 +12,7 @@ from tests.provenance import PROVENANCE
 from wsi_mivpg.bags import write_bag
 from wsi_mivpg.cohorts.case import Case
 from wsi_mivpg.errors import CohortError
-from wsi_mivpg.training.data import Collator, Example, shared_provenance
+from wsi_mivpg.training.data import Collator, Example, made_alike
 
 
 def _case(folder: Path, slide_id: str, **changes: Any) -> Case:
@@ -41,6 +41,6 @@ def test_a_batch_keeps_at_least_the_promised_share_of_each_bag() -> None:
 @pytest.mark.parametrize(("name", "value"), [("target_mpp", 0.25), ("encoder", "other"), ("tile_px", 256)])
 def test_bags_made_differently_are_refused_by_name(tmp_path: Path, name: str, value: object) -> None:
     cases = [_case(tmp_path, "s1"), _case(tmp_path, "s2", **{name: value})]
-    assert shared_provenance(cases[:1]).slide_id == "s1"
+    assert made_alike(cases[:1]).slide_id == "s1"
     with pytest.raises(CohortError, match=f"'s1' and 's2' differ in {name}"):
-        shared_provenance(cases)
+        made_alike(cases)

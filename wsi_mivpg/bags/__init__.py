@@ -1,5 +1,7 @@
 """Feature bags: what crosses from the pixel half to the language half."""
 
-from wsi_mivpg.bags.bag import SCHEMA, BagProvenance, FeatureBag, write_bag
+from wsi_mivpg.bags.bag import CONTRACT, FeatureBag, agree, require_contract
+from wsi_mivpg.bags.provenance import SCHEMA, BagProvenance
+from wsi_mivpg.bags.writing import write_bag
 
-__all__ = ["SCHEMA", "BagProvenance", "FeatureBag", "write_bag"]
+__all__ = ["CONTRACT", "SCHEMA", "BagProvenance", "FeatureBag", "agree", "require_contract", "write_bag"]

@@ -1,189 +1,192 @@
-"""One slide's features in one HDF5 file, with how they were made.
+"""One slide's features on disk, in this package's layout or another tool's: what is known of them, and their arrays.
 
-Datasets `features` (N, D) float16, `coords` (N, 2) int64, `tissue_fraction` (N,) float32 and `unreadable` (K, 2)
-int64; provenance in the root's attributes. It knows neither slides nor models.
+It knows neither slides nor models. Which layout a file has is found in `layouts`.
 """
 
-import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
-from wsi_mivpg.atomic import replaced
+from wsi_mivpg.bags.arrays import Index, Real, as_real, mapped_rows, read_rows
+from wsi_mivpg.bags.provenance import BagProvenance
+from wsi_mivpg.bags.writing import UNKNOWN
 from wsi_mivpg.errors import BagError
 
-SCHEMA = "wsi-mivpg-bag/2"
+OURS = "wsi-mivpg"
+CONTRACT = ("encoder", "encoder_weights_sha256", "feature_dim", "target_mpp", "tile_px")
+"""What two bags must have in common to be read by one model."""
+_MPP_TOLERANCE = 0.005  # tools that round a tile's side to whole pixels are off by up to 1 in 224
 
 
 @dataclass(frozen=True)
-class BagProvenance:
-    """How a bag was made; each field is an attribute of the file's root.
+class Places:
+    """Where a file keeps its tiles' places.
 
-    `slide_path` is the file's name without folders. `settings_hash` covers all that decides the features, not
-    the version. Lengths are in level-0 pixels (`_px`, `_l0`) or microns per pixel (`mpp`).
+    Attributes:
+        key: the array's name in the file.
+        columns: which of its columns are x and y.
+        unit: "px" (level 0), "um", or "unstated" where the file does not say what its numbers count.
+        to_px: what x and y are multiplied by to become level-0 px; None where that is not known.
     """
 
-    slide_id: str
-    slide_path: str
-    slide_fingerprint: str
-    slide_width_px: int
-    slide_height_px: int
-    slide_mpp: float
-    mpp_source: str
-    reader: str
-    target_mpp: float
-    tile_px: int
-    tile_size_l0: float
-    min_tissue: float
-    tissue_method: str
-    encoder: str
-    encoder_weights_sha256: str
-    feature_dim: int
-    settings_hash: str
-    version: str
+    key: str
+    columns: tuple[int, int] = (0, 1)
+    unit: str = "px"
+    to_px: float | None = 1.0
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the caller knows of a file beyond what it states; see `FeatureBag.open`."""
+
+    encoder: str | None = None
+    slide_mpp: float | None = None
+    target_mpp: float | None = None
+    tile_px: int | None = None
 
 
 @dataclass(frozen=True)
 class FeatureBag:
-    """A checked bag on disk; arrays are read when they are asked for.
+    """A bag on disk; arrays are read when they are asked for. Open one with `FeatureBag.open`.
+
+    What the file does not state is None. Lengths are in level-0 px (`_l0`, `_px` of the slide), pixels of the tile
+    (`tile_px`) or microns per pixel (`mpp`).
 
     Attributes:
-        path: the .h5 file.
-        provenance: how it was made.
-        n_tiles: number of tiles, may be 0.
+        path: the file.
+        layout: "wsi-mivpg", or the tool that wrote it: "trident", "clam", "stamp", "atlaspatch", "histogpt",
+            "wsinfer", "mopadi", "slidechat-csv"; "hdf5", "pt" and "npy" hold features and nothing else.
+        slide_id: as the file says, else the file's name without suffix.
+        n_tiles: may be 0.
+        feature_dim: 0 in files that hold places but no features.
+        features_key: the features' name in the file; None where there are none.
+        places: where the tiles' places are; None where the file has none.
+        provenance: how the bag was made; None unless this package wrote it.
     """
 
     path: Path
-    provenance: BagProvenance
+    layout: str
+    slide_id: str
     n_tiles: int
+    feature_dim: int
+    features_key: str | None
+    places: Places | None = None
+    encoder: str | None = None
+    encoder_weights_sha256: str | None = None
+    slide_mpp: float | None = None
+    target_mpp: float | None = None
+    tile_px: int | None = None
+    stride_px: int | None = None
+    tile_size_l0: float | None = None
+    slide_size_px: tuple[int, int] | None = None
+    provenance: BagProvenance | None = None
 
     @classmethod
-    def open(cls, path: Path | str) -> Self:
-        """Check a bag and read its provenance, not its features.
+    def open(
+        cls,
+        path: Path | str,
+        *,
+        encoder: str | None = None,
+        slide_mpp: float | None = None,
+        target_mpp: float | None = None,
+        tile_px: int | None = None,
+    ) -> "FeatureBag":
+        """Recognise a file's layout and check that its arrays fit together; features are not read.
+
+        Args:
+            path: .h5 (or any HDF5), .pt, .npy, or SlideChat's .csv.
+            encoder: which features to take where a file holds several (AtlasPatch); elsewhere what the encoder is
+                called, for files that do not say or call it otherwise.
+            slide_mpp: microns per pixel of level 0, for files that do not state it.
+            target_mpp: microns per pixel of the tiles, likewise.
+            tile_px: side of a tile in pixels at `target_mpp`, likewise.
 
         Raises:
-            BagError: no such file, not HDF5, not a bag, incomplete, or arrays that do not fit together.
+            BagError: no such file, damaged, of no known layout, incomplete, arrays that do not fit together, several
+                encoders and no choice, or a number that contradicts the file's.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise BagError(f"{path}: no such bag; make it with `wsi-mivpg extract`")
-        try:
-            with h5py.File(path, "r") as file:
-                provenance = _provenance_of(file, path)
-                return cls(path, provenance, _checked_length(file, path, provenance.feature_dim))
-        except OSError as error:
-            raise BagError(f"{path}: not an HDF5 file, or a damaged one; extract the slide again") from error
+        from wsi_mivpg.bags.layouts import open_bag  # which makes bags, and so imports this module
+
+        return open_bag(Path(path), Told(encoder, slide_mpp, target_mpp, tile_px))
 
     def __len__(self) -> int:
         return self.n_tiles
 
     @property
-    def features(self) -> npt.NDArray[np.float16]:
-        """(N, D) float16."""
-        return self._read("features")
+    def coords_known(self) -> bool:
+        """Whether the tiles' places are known in level-0 px."""
+        return self.places is not None and self.places.to_px is not None
+
+    @property
+    def features(self) -> Real:
+        """(N, D) float16 or float32, as stored; wider types become float32."""
+        return self.features_at(slice(None))
+
+    def features_at(self, rows: Index) -> Real:
+        """Return some rows, (n, D): a slice, or indices (n,) in any order; the others are not kept in memory."""
+        if self.features_key is None:
+            return np.empty((len(range(self.n_tiles)[rows]) if isinstance(rows, slice) else len(rows), 0), np.float16)
+        return as_real(read_rows(self.path, self.features_key, rows))
+
+    def features_view(self) -> Real:
+        """(N, D): memory-mapped, read-only, where the file stores the rows in one piece (ours do); else read."""
+        return self.features if self.features_key is None else as_real(mapped_rows(self.path, self.features_key))
 
     @property
     def coords(self) -> npt.NDArray[np.int64]:
-        """(N, 2) int64, level-0 px, top left corners (x, y)."""
-        return self._read("coords")
+        """(N, 2) int64, level-0 px, top left corners (x, y); -1 where `coords_known` is false."""
+        if self.places is None or self.places.to_px is None:
+            return np.full((self.n_tiles, 2), UNKNOWN, np.int64)
+        stored = read_rows(self.path, self.places.key)[:, self.places.columns]
+        if self.places.to_px == 1 and np.issubdtype(stored.dtype, np.integer):
+            return stored.astype(np.int64, copy=False)
+        return np.rint(stored * self.places.to_px).astype(np.int64)
+
+    @property
+    def stored_coords(self) -> npt.NDArray[Any] | None:
+        """(N, k): the tiles' places as the file has them, in `places.unit`; None where it has none."""
+        return None if self.places is None else read_rows(self.path, self.places.key)
 
     @property
     def tissue_fraction(self) -> npt.NDArray[np.float32]:
-        """(N,) float32 in 0..1."""
-        return self._read("tissue_fraction")
+        """(N,) float32 in 0..1; NaN in other tools' files."""
+        return self._ours("tissue_fraction", np.full(self.n_tiles, np.nan, np.float32))
+
+    @property
+    def grid(self) -> npt.NDArray[np.int32]:
+        """(N, 2) int32: the tiles' (column, row); -1 where they lie in no grid, and in other tools' files."""
+        return self._ours("grid", np.full((self.n_tiles, 2), UNKNOWN, np.int32))
 
     @property
     def unreadable(self) -> npt.NDArray[np.int64]:
         """(K, 2) int64, level-0 px: corners of planned tiles that could not be decoded and have no features."""
-        return self._read("unreadable")
+        return self._ours("unreadable", np.empty((0, 2), np.int64))
 
-    def _read(self, name: str) -> npt.NDArray[Any]:
-        try:
-            with h5py.File(self.path, "r") as file:
-                array: npt.NDArray[Any] = file[name][...]
-                return array
-        except (OSError, KeyError) as error:
-            raise BagError(f"{self.path}: cannot read {name}: {error}; extract the slide again") from error
+    def _ours(self, name: str, otherwise: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return otherwise if self.provenance is None else read_rows(self.path, name)
 
 
-def write_bag(
-    path: Path,
-    features: npt.NDArray[np.float16],
-    coords: npt.NDArray[np.int64],
-    tissue_fraction: npt.NDArray[np.float32],
-    provenance: BagProvenance,
-    unreadable: npt.NDArray[np.int64] | None = None,
-) -> None:
-    """Write a bag, whole or not at all; the same arguments give the same bytes.
-
-    Args:
-        path: where to; replaced if it is there.
-        features: (N, D) float16.
-        coords: (N, 2) int64, level-0 px.
-        tissue_fraction: (N,) float32.
-        provenance: how it was made.
-        unreadable: (K, 2) int64, level-0 px, planned tiles that could not be decoded; None for none.
+def require_contract(bag: FeatureBag, names: tuple[str, ...] = CONTRACT) -> None:
+    """Refuse a bag that does not state what a model must know of it.
 
     Raises:
-        BagError: the arrays do not fit together.
-        OutputError: the folder cannot be written.
+        BagError: naming what is not stated and how to state it.
     """
-    count = len(features)
-    if features.shape != (count, provenance.feature_dim) or coords.shape != (count, 2):
+    unknown = [name for name in names if getattr(bag, name) is None]
+    if unknown:
         raise BagError(
-            f"{path}: features {features.shape} and coords {coords.shape} do not fit {count} tiles of "
-            f"{provenance.feature_dim} features"
+            f"{bag.path}: this {bag.layout} file does not state its {', '.join(unknown)}; extract the slide with this "
+            f"package, or, if you know how it was made, say so: `wsi-mivpg bags convert {bag.path} --to {OURS} "
+            "--out FOLDER --encoder NAME --mpp 0.5 --tile-px 224` (`wsi-mivpg encoders` lists the names)"
         )
-    if tissue_fraction.shape != (count,):
-        raise BagError(f"{path}: tissue_fraction {tissue_fraction.shape} does not fit {count} tiles")
-    with replaced(path) as temporary, h5py.File(temporary, "w", track_order=False) as file:
-        file.create_dataset("features", data=features.astype(np.float16), track_times=False)
-        file.create_dataset("coords", data=coords.astype(np.int64), track_times=False)
-        file.create_dataset("tissue_fraction", data=tissue_fraction.astype(np.float32), track_times=False)
-        lost = np.empty((0, 2)) if unreadable is None else unreadable
-        file.create_dataset("unreadable", data=lost.astype(np.int64), track_times=False)
-        file.attrs["schema"] = SCHEMA
-        for name, value in dataclasses.asdict(provenance).items():
-            file.attrs[name] = value
-        file.attrs["complete"] = True
 
 
-def _provenance_of(file: h5py.File, path: Path) -> BagProvenance:
-    schema = file.attrs.get("schema")
-    if schema != SCHEMA:
-        raise BagError(f"{path}: schema {schema!r}, expected {SCHEMA!r}; extract the slide with this version")
-    if not file.attrs.get("complete", False):
-        raise BagError(f"{path}: the bag is incomplete; extract the slide again with --overwrite")
-    kinds: dict[str, type] = {field.name: field.type for field in dataclasses.fields(BagProvenance)}  # type: ignore[misc]
-    missing = sorted(kinds.keys() - file.attrs.keys())
-    if missing:
-        raise BagError(f"{path}: attributes are missing: {', '.join(missing)}; extract the slide again")
-    try:
-        return BagProvenance(**{name: kind(file.attrs[name]) for name, kind in kinds.items()})
-    except (TypeError, ValueError) as error:
-        raise BagError(f"{path}: an attribute has a wrong type ({error}); extract the slide again") from error
-
-
-def _checked_length(file: h5py.File, path: Path, dim: int) -> int:
-    for name in ("features", "coords", "tissue_fraction", "unreadable"):
-        if not isinstance(file.get(name), h5py.Dataset):
-            raise BagError(f"{path}: the dataset {name!r} is missing; extract the slide again")
-    count = file["features"].shape[0] if file["features"].ndim else 0
-    wanted = {
-        "features": ((count, dim), np.float16),
-        "coords": ((count, 2), np.int64),
-        "tissue_fraction": ((count,), np.float32),
-        "unreadable": ((len(file["unreadable"]), 2), np.int64),
-    }
-    for name, (shape, dtype) in wanted.items():
-        found = file[name]
-        if found.shape != shape or found.dtype != dtype:
-            raise BagError(
-                f"{path}: {name} is {found.dtype} {found.shape}, expected {np.dtype(dtype)} {shape}; "
-                "extract the slide again"
-            )
-    return int(count)
+def agree(one: object, two: object) -> bool:
+    """Return whether two values of `CONTRACT` are the same; microns per pixel may differ by 0.5 %."""
+    if isinstance(one, float) and isinstance(two, float):
+        return math.isclose(one, two, rel_tol=_MPP_TOLERANCE)
+    return one == two

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import CausalLMOutput
 
 from wsi_mivpg.atomic import replaced, write_text
-from wsi_mivpg.bags import BagProvenance
+from wsi_mivpg.bags import CONTRACT, FeatureBag, agree, require_contract
 from wsi_mivpg.captioner.configuration import CaptionerConfig
 from wsi_mivpg.captioner.language_models import language_model_sha256, load_language_model
 from wsi_mivpg.errors import ModelError
@@ -170,20 +170,23 @@ class SlideCaptioner(PreTrainedModel):
                 module.train(mode)
         return self
 
-    def check_bag(self, provenance: BagProvenance) -> None:
+    def check_bag(self, bag: FeatureBag) -> None:
         """Refuse a bag that was made with other settings than the model was trained on.
 
         Raises:
             ModelError: naming both values and the way out.
+            BagError: the bag does not state a value that the model asks for.
         """
-        for name in ("encoder", "encoder_weights_sha256", "feature_dim", "target_mpp", "tile_px"):
-            expected, found = getattr(self.config, name), getattr(provenance, name)
-            if expected is not None and expected != found:
+        asked = tuple(name for name in CONTRACT if getattr(self.config, name) is not None)
+        for name in asked:
+            expected, found = getattr(self.config, name), getattr(bag, name)
+            if found is not None and not agree(expected, found):
                 raise ModelError(
-                    f"bag of slide {provenance.slide_id!r} has {name} {found!r}, but this model was trained on "
+                    f"bag of slide {bag.slide_id!r} has {name} {found!r}, but this model was trained on "
                     f"{expected!r}; extract the slide again with the model's encoder, "
                     f"{self.config.encoder!r} at {self.config.target_mpp} µm per pixel"
                 )
+        require_contract(bag, asked)
 
     def encode_report(self, text: str) -> list[int]:
         """Return a report's token ids with the end token."""

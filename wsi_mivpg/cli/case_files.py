@@ -66,13 +66,13 @@ def describe_case(
         settings: how its slide is opened and its tissue found.
 
     Raises:
-        BagError: the bag cannot be read or has no tissue.
+        BagError: the bag cannot be read, has no tissue, or does not state what the model asks for.
         ModelError: the bag was made with another encoder, resolution or tile size than the model's.
         SlideError: the slide cannot be read.
     """
     started = time.perf_counter()
     bag = FeatureBag.open(bag_path)
-    captioner.check_bag(bag.provenance)
+    captioner.check_bag(bag)
     if not len(bag):
         raise BagError(f"{slide_path or bag_path}: no tissue found, so there is nothing to report on")
     features = torch.from_numpy(bag.features).to(captioner.device, torch.float32)
@@ -94,9 +94,9 @@ def write_overview(out: Path, written: list[WrittenCase], failures: dict[str, st
 def _report(bag: FeatureBag, generated: Generated, captioner: SlideCaptioner, model: str, seconds: float) -> Report:
     made = bag.provenance
     weights = _weights(generated)
-    coords = bag.coords
+    width_px, height_px = bag.slide_size_px or (None, None)
     return Report(
-        case_id=made.slide_id,
+        case_id=bag.slide_id,
         text=generated.text,
         model={
             "name": model,
@@ -105,37 +105,46 @@ def _report(bag: FeatureBag, generated: Generated, captioner: SlideCaptioner, mo
         },
         slides=(
             SlideSummary(
-                slide_id=made.slide_id,
+                slide_id=bag.slide_id,
                 n_tiles=len(bag),
-                mpp=made.slide_mpp,
-                mpp_source=made.mpp_source,
-                target_mpp=made.target_mpp,
-                tile_px=made.tile_px,
-                reader=made.reader,
-                width_px=made.slide_width_px,
-                height_px=made.slide_height_px,
+                mpp=bag.slide_mpp,
+                mpp_source=made.mpp_source if made else None,
+                target_mpp=bag.target_mpp,
+                tile_px=bag.tile_px,
+                reader=made.reader if made else None,
+                width_px=width_px,
+                height_px=height_px,
                 top_share=attention_share_of_top(weights),
             ),
         ),
-        top_tiles=tuple(
-            TopTile(
-                slide_id=made.slide_id,
-                x=int(coords[index, 0]),
-                y=int(coords[index, 1]),
-                size_l0_px=made.tile_size_l0,
-                weight=float(weights[index]),
-            )
-            for index in top_tiles(weights, TOP_TILES)
-        ),
+        top_tiles=_top_tiles(bag, weights),
         warnings=tuple(_warnings(bag, generated)),
         provenance=Provenance(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            encoder=made.encoder,
-            encoder_weights_sha256=made.encoder_weights_sha256,
+            encoder=bag.encoder,
+            encoder_weights_sha256=bag.encoder_weights_sha256,
             versions={name: metadata.version(name) for name in ("wsi-mivpg", "torch", "transformers", "timm")},
             seconds=round(seconds, 2),
         ),
         mean_logprob=generated.mean_logprob,
+    )
+
+
+def _top_tiles(bag: FeatureBag, weights: npt.NDArray[np.float32]) -> tuple[TopTile, ...]:
+    """Return the most attended tiles; none where the bag does not know their places."""
+    side = bag.tile_size_l0
+    if not bag.coords_known or side is None:
+        return ()
+    coords = bag.coords
+    return tuple(
+        TopTile(
+            slide_id=bag.slide_id,
+            x=int(coords[index, 0]),
+            y=int(coords[index, 1]),
+            size_l0_px=side,
+            weight=float(weights[index]),
+        )
+        for index in top_tiles(weights, TOP_TILES)
     )
 
 
@@ -147,13 +156,19 @@ def _warnings(bag: FeatureBag, generated: Generated) -> list[str]:
         warnings.append(f"Only {len(bag)} tiles of tissue were found; the report stands on little.")
     if lost := len(bag.unreadable):
         warnings.append(f"{lost} tiles of tissue could not be read from the slide and were left out.")
-    if bag.provenance.mpp_source == "user":
-        warnings.append(f"The resolution ({bag.provenance.slide_mpp:g} microns per pixel) was given by hand.")
+    if bag.provenance is None:
+        warnings.append(f"The features come from another tool's file ({bag.layout}); how they were made is not known.")
+    elif bag.provenance.mpp_source == "user":
+        warnings.append(f"The resolution ({bag.slide_mpp:g} microns per pixel) was given by hand.")
+    if not bag.coords_known:
+        warnings.append("The tiles' places are not known, so that no tile can be shown.")
     return warnings
 
 
 def _panel(path: Path, settings: SlideSettings, bag: FeatureBag, generated: Generated, report: Report) -> SlidePanel:
     made = bag.provenance
+    if made is None:
+        raise BagError(f"{bag.path}: a slide is drawn only with a bag that was extracted from it")
     with settings.open(path) as slide:
         thumbnail = slide.thumbnail(THUMBNAIL_PX)
         heatmap = attention_rgba(

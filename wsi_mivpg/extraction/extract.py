@@ -9,6 +9,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,9 @@ from wsi_mivpg.slides import Slide, stream_regions
 from wsi_mivpg.tiling import TilePlan, plan_tiles
 
 # What `settings_hash` leaves out: it does not decide the features.
-_NOT_SETTINGS = frozenset({"slide_id", "slide_path", "settings_hash", "version"})
+_NOT_SETTINGS = frozenset(
+    {"slide_id", "slide_path", "case_id", "plan_digest", "settings_hash", "version", "torch_version"}
+)
 DEFAULT_SETTINGS = SlideSettings()
 
 
@@ -112,7 +115,15 @@ def extract_slide(
         plan = _plan(slide, encoder, settings)
         features, is_read = _encoded(slide, plan, encoder, batch_size, on_tiles)
     lost = plan.coords[~is_read]
-    write_bag(bag_path, features[is_read], plan.coords[is_read], plan.tissue_fraction[is_read], provenance, lost)
+    write_bag(
+        bag_path,
+        features[is_read],
+        plan.coords[is_read],
+        plan.tissue_fraction[is_read],
+        dataclasses.replace(provenance, plan_digest=plan.digest),
+        lost,
+        plan.grid[is_read],
+    )
     seconds = time.monotonic() - started
     return ExtractionResult(path.stem, bag_path, int(is_read.sum()), seconds, skipped=False, n_unreadable=len(lost))
 
@@ -226,14 +237,20 @@ def _provenance(slide: Slide, encoder: TileEncoder, settings: SlideSettings) -> 
         reader=slide.reader,
         target_mpp=spec.mpp,
         tile_px=spec.tile_px,
+        stride_px=spec.tile_px,
         tile_size_l0=spec.tile_px * spec.mpp / slide.mpp,
         min_tissue=settings.min_tissue,
         tissue_method=settings.tissue_name(slide.path.stem),
         encoder=spec.name,
         encoder_weights_sha256=spec.weights_sha256,
         feature_dim=spec.dim,
+        precision="fp32",
+        plan_digest="",
+        coords_known=True,
+        case_id="",
         settings_hash="",
         version=wsi_mivpg.__version__,
+        torch_version=metadata.version("torch"),
     )
     settings_hash = canonical_hash({"schema": SCHEMA, **_settings(unhashed)})
     return dataclasses.replace(unhashed, settings_hash=settings_hash)
@@ -247,9 +264,14 @@ def _settings(provenance: BagProvenance) -> dict[str, object]:
 def _same_bag(bag_path: Path, wanted: BagProvenance) -> FeatureBag:
     """Return a bag made with the wanted settings; raise BagError naming what differs."""
     bag = FeatureBag.open(bag_path)
-    if bag.provenance.settings_hash == wanted.settings_hash:
+    made = bag.provenance
+    if made is None:
+        raise BagError(
+            f"{bag_path}: another tool's file ({bag.layout}) is in the way; pass --overwrite, or another --out"
+        )
+    if made.settings_hash == wanted.settings_hash:
         return bag
-    old, new = _settings(bag.provenance), _settings(wanted)
+    old, new = _settings(made), _settings(wanted)
     differences = [f"{name} {old[name]} there, {new[name]} now" for name in new if old[name] != new[name]]
     raise BagError(
         f"{bag_path}: made with other settings ({'; '.join(differences) or 'another version'}); "

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from wsi_mivpg.bags import BagProvenance, FeatureBag
+from wsi_mivpg.bags import CONTRACT, FeatureBag, agree, require_contract
 from wsi_mivpg.captioner import SlideCaptioner
 from wsi_mivpg.captioner.model import pad_labels
 from wsi_mivpg.cohorts.case import Case
@@ -38,21 +38,22 @@ class CaseDataset(Dataset[Example]):
         return self.examples[index]
 
 
-def shared_provenance(cases: Sequence[Case]) -> BagProvenance:
-    """Return the first bag's provenance after checking that all bags were made alike.
+def made_alike(cases: Sequence[Case]) -> FeatureBag:
+    """Return the first bag after checking that all bags were made alike.
 
     Raises:
         CohortError: there is no bag, or two bags differ in encoder, weights, width, resolution or tile size.
-        BagError: a bag cannot be read.
+        BagError: a bag cannot be read, or does not state its encoder, resolution or tile size.
     """
-    provenances = [FeatureBag.open(path).provenance for case in cases for path in case.bag_paths]
-    if not provenances:
+    bags = [FeatureBag.open(path) for case in cases for path in case.bag_paths]
+    if not bags:
         raise CohortError("no training case has a bag; extract the slides first")
-    first = provenances[0]
-    for other in provenances[1:]:
-        for name in ("encoder", "encoder_weights_sha256", "feature_dim", "target_mpp", "tile_px"):
+    first = bags[0]
+    for other in bags:
+        require_contract(other, ("encoder", "target_mpp", "tile_px"))
+        for name in CONTRACT:
             one, two = getattr(first, name), getattr(other, name)
-            if one != two:
+            if not agree(one, two):
                 raise CohortError(
                     f"bags of slides {first.slide_id!r} and {other.slide_id!r} differ in {name}: {one!r} and {two!r}; "
                     f"extract all slides alike"
@@ -72,12 +73,12 @@ def load_examples(cases: Sequence[Case], captioner: SlideCaptioner) -> list[Exam
     for case in cases:
         bags = [FeatureBag.open(path) for path in case.bag_paths]
         for bag in bags:
-            captioner.check_bag(bag.provenance)
+            captioner.check_bag(bag)
         if not sum(len(bag) for bag in bags):
             raise CohortError(f"case {case.case_id!r} has no tile; remove it from the manifest")
         if not case.reports:
             raise CohortError(f"case {case.case_id!r} has no report; training cases need at least one")
-        features = torch.from_numpy(np.concatenate([bag.features for bag in bags]))
+        features = torch.from_numpy(np.concatenate([bag.features.astype(np.float16, copy=False) for bag in bags]))
         reports = tuple(tuple(captioner.encode_report(text)) for text in case.reports)
         examples.append(Example(case.case_id, features, reports))
     return examples

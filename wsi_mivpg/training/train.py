@@ -24,12 +24,12 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from wsi_mivpg.atomic import canonical_hash, write_text
-from wsi_mivpg.bags import BagProvenance
+from wsi_mivpg.bags import FeatureBag
 from wsi_mivpg.captioner import CaptionerConfig, SlideCaptioner
 from wsi_mivpg.cohorts.case import Case
 from wsi_mivpg.errors import CohortError, OutputError
 from wsi_mivpg.training.alignment import align
-from wsi_mivpg.training.data import CaseDataset, Collator, load_examples, shared_provenance
+from wsi_mivpg.training.data import CaseDataset, Collator, load_examples, made_alike
 from wsi_mivpg.training.recipe import Recipe
 
 LOG_FILE = "training_log.jsonl"
@@ -66,10 +66,10 @@ def train(recipe: Recipe, cases: Sequence[Case], out_dir: Path, *, resume: bool 
     chosen = [case for case in cases if case.split == "train"]
     if not chosen:
         raise CohortError("no case has split 'train'; check the manifest's splits")
-    provenance = shared_provenance(chosen)
+    bag = made_alike(chosen)
     checkpoint = _prepare(recipe, chosen, out_dir, resume)
     set_seed(recipe.seed)
-    captioner = SlideCaptioner.create(captioner_config(recipe, provenance))
+    captioner = SlideCaptioner.create(captioner_config(recipe, bag))
     examples = load_examples(chosen, captioner)
     if checkpoint is None and recipe.alignment.steps:
         align(captioner, examples, recipe.alignment, recipe.seed)
@@ -95,20 +95,20 @@ def train(recipe: Recipe, cases: Sequence[Case], out_dir: Path, *, resume: bool 
     return TrainResult(model_dir, recipe.optim.steps, seconds, log.last_loss())
 
 
-def captioner_config(recipe: Recipe, provenance: BagProvenance) -> CaptionerConfig:
+def captioner_config(recipe: Recipe, bag: FeatureBag) -> CaptionerConfig:
     """Return the model's configuration: the recipe's sizes and the contract with the bags."""
     model = recipe.model
     return CaptionerConfig(
-        mivpg={**model.mivpg.model_dump(), "input_dim": provenance.feature_dim},
+        mivpg={**model.mivpg.model_dump(), "input_dim": bag.feature_dim},
         language_model=model.language_model,
         lora=model.lora.model_dump() if model.lora else None,
         prompt=model.prompt,
         max_new_tokens=model.max_new_tokens,
-        encoder=provenance.encoder,
-        encoder_weights_sha256=provenance.encoder_weights_sha256,
-        feature_dim=provenance.feature_dim,
-        target_mpp=provenance.target_mpp,
-        tile_px=provenance.tile_px,
+        encoder=bag.encoder,
+        encoder_weights_sha256=bag.encoder_weights_sha256,
+        feature_dim=bag.feature_dim,
+        target_mpp=bag.target_mpp,
+        tile_px=bag.tile_px,
         demonstration=model.demonstration,
     )
 
