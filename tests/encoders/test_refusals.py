@@ -92,7 +92,7 @@ class _Bomb:
         return (open, (str(self.target), "w"))
 
 
-@pytest.mark.parametrize("save", [lambda bomb, path: path.write_bytes(pickle.dumps(bomb)), torch.save])
+@pytest.mark.parametrize("save", [lambda bomb, path: path.write_bytes(pickle.dumps(bomb, protocol=2)), torch.save])
 def test_a_pickle_is_refused_and_never_run(save, tmp_path):
     target, path = tmp_path / "was_here", tmp_path / "pytorch_model.bin"
     save({"cls_token": _Bomb(target)}, path)

@@ -2,13 +2,14 @@
 
 import re
 from functools import cache
+from typing import get_args
 
 import pytest
 
 from wsi_mivpg.encoders import REGISTRY, find_spec
+from wsi_mivpg.encoders.spec import Loader, Pooling, Precision
 from wsi_mivpg.errors import EncoderError
 
-PRECISIONS = {"fp32", "fp16", "bf16"}
 BUILT = [name for name, spec in REGISTRY.items() if spec.loader != "remote-code"]
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -66,7 +67,9 @@ def test_every_entry_is_whole(name):
     spec = REGISTRY[name]
     assert spec.name == name
     assert 0.25 <= spec.mpp <= 2
-    assert spec.precision in PRECISIONS
+    assert spec.precision in get_args(Precision)
+    assert spec.loader in get_args(Loader)
+    assert spec.pooling in get_args(Pooling)
     assert spec.licence
     assert spec.source.startswith("https://")
     assert spec.weights_files

