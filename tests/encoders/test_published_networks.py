@@ -244,6 +244,7 @@ def test_conch_pools_with_one_learned_query(tmp_path):
 @pytest.mark.parametrize("stored_grid", [2, 4])
 def test_conch_v1_5_spreads_its_positions_over_larger_tiles(stored_grid, tmp_path):
     trunk = random_vit(hidden=128, grid=stored_grid)
+    trunk["pos_embed"] *= 20  # so that where exactly the grid is sampled shows in the features
     pool = _drawn(4, query=(1, 24), to_q__weight=(24, 24), to_kv__weight=(48, 32), to_out__weight=(24, 24))
     norms = conch_norms("")
     stored = {f"trunk.{name}": tensor for name, tensor in trunk.items()} | norms
