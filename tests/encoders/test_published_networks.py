@@ -13,7 +13,7 @@ from tests.encoders import published
 from tests.encoders.reference import attention_pool, pixels_of, random_vit, vit_tokens
 from wsi_mivpg.atomic import sha256_of
 from wsi_mivpg.encoders import find_spec
-from wsi_mivpg.encoders.load import load_spec
+from wsi_mivpg.encoders.published import load_spec
 
 TINY_VIT = {"img_size": 28, "patch_size": 14, "embed_dim": 32, "depth": 2, "num_heads": 2}
 TINY_HF = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
@@ -47,7 +47,7 @@ def tiles_for(spec):
 def assert_gives(spec, path, expected):
     """The encoder loaded from `path` gives the features that `expected` computes from normalised pixels."""
     tiles = tiles_for(spec)
-    encoder = load_spec(spec, weights=path)
+    encoder = load_spec(spec, weights=path, precision="fp32")
     features = encoder.encode(tiles).astype(np.float32)
     wanted = expected(pixels_of(tiles, spec)).numpy()
     assert features.shape == wanted.shape == (3, spec.dim)
@@ -135,7 +135,7 @@ def test_dinov2_of_transformers(name, mlp, n_registers, tmp_path):
 def test_the_grid_of_midnight_is_that_of_its_positions(tmp_path):
     """Its positions may be stored for larger tiles; transformers then interpolates them, as published."""
     path = written(published.hf_dinov2(random_vit(hidden=88, mlp="swiglu", grid=4)), tmp_path / "model.safetensors")
-    encoder = load_spec(tiny("midnight-12k", 64, config=TINY_HF), weights=path)
+    encoder = load_spec(tiny("midnight-12k", 64, config=TINY_HF), weights=path, precision="fp32")
     assert np.isfinite(encoder.encode(tiles_for(encoder.spec))).all()
 
 

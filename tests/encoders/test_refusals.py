@@ -12,7 +12,8 @@ from tests.encoders import published
 from tests.encoders.reference import random_vit
 from tests.encoders.test_published_networks import TINY_HF, TINY_VIT, tiles_for, tiny, written
 from wsi_mivpg.encoders import REGISTRY
-from wsi_mivpg.encoders.load import load_encoder, load_spec
+from wsi_mivpg.encoders.load import load_encoder
+from wsi_mivpg.encoders.published import load_spec
 from wsi_mivpg.errors import EncoderError
 
 UNI = tiny("uni", 32, **TINY_VIT)
@@ -151,7 +152,7 @@ def test_remote_code_runs_only_when_asked_by_name(remote_folder):
     spec = replace(REGISTRY["rudolfv2-s"], dim=5, tile_px=16)
     with pytest.raises(EncoderError, match=r"huggingface\.co/Aignostics/RudolfV-2-S.*--trust-remote-code"):
         load_spec(spec, weights=folder)
-    encoder = load_spec(spec, weights=folder, trust_remote_code=True)
+    encoder = load_spec(spec, weights=folder, trust_remote_code=True, precision="fp32")
     tiles = tiles_for(spec)
     pixels = (tiles[:, :8, :8] / 255 - spec.mean) / spec.std
     wanted = np.einsum("nhwc,dchw->nd", pixels, state["embed.weight"].numpy()) + state["embed.bias"].numpy()
@@ -163,10 +164,10 @@ def test_remote_code_with_weights_that_do_not_fit_is_refused(remote_folder):
     spec = replace(REGISTRY["rudolfv2-s"], dim=5, tile_px=16)
     written(state | {"more": torch.zeros(1)}, folder / "model.safetensors")
     with pytest.raises(EncoderError, match=r"unexpected \(more\)"):
-        load_spec(spec, weights=folder, trust_remote_code=True)
+        load_spec(spec, weights=folder, trust_remote_code=True, precision="fp32")
     (folder / "config.json").unlink()
     with pytest.raises(EncoderError, match=r"config\.json"):
-        load_spec(spec, weights=folder, trust_remote_code=True)
+        load_spec(spec, weights=folder, trust_remote_code=True, precision="fp32")
 
 
 def test_an_unknown_name_is_refused_before_anything_is_loaded():
