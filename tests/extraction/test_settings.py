@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.extraction.test_extraction import MeanColour
+from tests.extraction.driver import MeanColour
 from wsi_mivpg.bags import FeatureBag
 from wsi_mivpg.errors import BagError, SlideError, TissueError
 from wsi_mivpg.extraction import SlideSettings, extract_slide, read_mpp_csv

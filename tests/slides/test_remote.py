@@ -14,7 +14,9 @@ import tifffile
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.extraction.driver import MeanColour
 from wsi_mivpg.errors import ResolutionError, SlideError
+from wsi_mivpg.extraction import SlideSettings, extract_slide
 from wsi_mivpg.slides import READERS, open_slide
 from wsi_mivpg.slides.address import is_address, named_path, shown_address, without_secrets
 from wsi_mivpg.slides.readers.via_tiffslide import _first_l0_px
@@ -220,3 +222,30 @@ def test_levels_of_odd_ratios_are_read_where_they_are(tmp_path):
             y = x // 2
             assert np.array_equal(slide.read_level(x, y, 1, (10, 9)), small[y : y + 9, x : x + 10])
         assert np.array_equal(slide.read_level(0, 0, 1, (250, 175)), small)
+
+
+def test_an_address_gives_the_same_bag_as_its_local_file(server, tiled_slide, tmp_path):
+    settings = SlideSettings(reader="tiffslide")
+    path = tiled_slide("a b.tiff")
+    local = extract_slide(path, MeanColour(), tmp_path / "local", settings=settings)
+    remote = extract_slide(f"{server}/a%20b.tiff", MeanColour(), tmp_path / "remote", settings=settings)
+    assert remote.bag_path.name == "a b.h5"
+    assert remote.bag_path.read_bytes() == local.bag_path.read_bytes()
+
+
+def test_a_server_that_is_lost_halfway_fails_the_slide_and_leaves_no_bag(server, tmp_path):
+    # 27 MB, more than is fetched ahead.
+    noise = np.random.default_rng(0).integers(-20, 20, (3000, 3000, 1))
+    path = tmp_path / "a.tiff"
+    pixels = np.clip(np.array([170, 90, 160]) + noise, 0, 255).astype(np.uint8)
+    tags = {"tile": (256, 256), "resolution": (20000, 20000), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(path, pixels, photometric="rgb", metadata=None, **tags)
+
+    class Losing(MeanColour):
+        def encode(self, tiles):
+            path.unlink(missing_ok=True)
+            return super().encode(tiles)
+
+    with pytest.raises(SlideError, match=r"a\.tiff: it could not be reached all the time.*run again"):
+        extract_slide(f"{server}/a.tiff", Losing(), tmp_path / "bags")
+    assert not list((tmp_path / "bags").glob("*.h5"))

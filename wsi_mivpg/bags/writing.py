@@ -4,6 +4,7 @@ Every array is stored contiguously, so that it can be memory-mapped; nothing in 
 """
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from wsi_mivpg.bags.provenance import SCHEMA, BagProvenance
 from wsi_mivpg.errors import BagError
 
 UNKNOWN = -1
+_MOST_METADATA_BYTES = 32_768
 
 
 def write_bag(
@@ -42,6 +44,7 @@ def write_bag(
     Raises:
         BagError: the arrays do not fit together, or features are too large for float16.
         OutputError: the folder cannot be written.
+        OSError: the disk is full.
     """
     count = len(features)
     lost = np.empty((0, 2), np.int64) if unreadable is None else unreadable
@@ -63,15 +66,26 @@ def write_bag(
         "grid": cells.astype(np.int32, copy=False),
         "unreadable": lost.astype(np.int64, copy=False),
     }
-    with replaced(path) as temporary, h5py.File(temporary, "w", track_order=False) as file:
-        for name, array in arrays.items():
-            file.create_dataset(name, data=array, track_times=False)
-        file["features"].attrs.update({"name": provenance.slide_id, "encoder": provenance.encoder})
-        file["coords"].attrs.update(_coordinate_attributes(provenance))
-        file.attrs["schema"] = SCHEMA
-        for name, value in dataclasses.asdict(provenance).items():
-            file.attrs[name] = value
-        file.attrs["complete"] = True
+    with replaced(path) as temporary:
+        _refuse_full_disk(temporary, sum(array.nbytes for array in arrays.values()))
+        with h5py.File(temporary, "w", track_order=False) as file:
+            for name, array in arrays.items():
+                file.create_dataset(name, data=array, track_times=False)
+            file["features"].attrs.update({"name": provenance.slide_id, "encoder": provenance.encoder})
+            file["coords"].attrs.update(_coordinate_attributes(provenance))
+            file.attrs["schema"] = SCHEMA
+            for name, value in dataclasses.asdict(provenance).items():
+                file.attrs[name] = value
+            file.attrs["complete"] = True
+
+
+def _refuse_full_disk(path: Path, n_bytes: int) -> None:
+    """Raise OSError where a file of that size cannot be had: HDF5 cannot close a file that it could not write whole.
+
+    Left so, it ends the process by a signal later.
+    """
+    with path.open("r+b") as stream:
+        os.posix_fallocate(stream.fileno(), 0, n_bytes + _MOST_METADATA_BYTES)
 
 
 def _as_float16(features: npt.NDArray[np.floating[Any]], path: Path) -> npt.NDArray[np.float16]:

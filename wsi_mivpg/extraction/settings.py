@@ -11,6 +11,7 @@ from pathlib import Path
 from wsi_mivpg.atomic import sha256_of
 from wsi_mivpg.errors import SlideError, TissueError
 from wsi_mivpg.slides import Slide, open_slide
+from wsi_mivpg.slides.address import is_address, named_path
 from wsi_mivpg.tissue import TissueMask, find_tissue, provenance_name
 
 
@@ -34,14 +35,19 @@ class SlideSettings:
     tissue: str = "otsu"
     min_tissue: float = 0.25
 
-    def open(self, path: Path) -> Slide:
-        """Open a slide; raises what `open_slide` raises."""
-        mpp = self.mpp_of.get(path.name, self.mpp_of.get(path.stem, self.mpp))
-        return open_slide(path, mpp=mpp, reader=self.reader, fast_decode=self.fast_decode)
+    def open(self, source: Path | str, mpp: float | None = None) -> Slide:
+        """Open a slide, of `mpp` microns per pixel if that is stated here; raises what `open_slide` raises."""
+        if mpp is None:
+            name = named_path(source) if isinstance(source, str) and is_address(source) else Path(source)
+            mpp = self.mpp_of.get(name.name, self.mpp_of.get(name.stem, self.mpp))
+        return open_slide(source, mpp=mpp, reader=self.reader, fast_decode=self.fast_decode)
 
-    def find_tissue(self, slide: Slide) -> TissueMask:
-        """Find the tissue of an open slide; raises what `tissue.find_tissue` raises."""
-        return find_tissue(slide, self._method(slide.path.stem))
+    def find_tissue(self, slide: Slide, slide_id: str | None = None) -> TissueMask:
+        """Find the tissue of an open slide, whose id is its file's name unless stated.
+
+        Raises what `tissue.find_tissue` raises.
+        """
+        return find_tissue(slide, self._method(slide_id or slide.path.stem))
 
     def tissue_name(self, slide_id: str) -> str:
         """Return what a bag says of the method: name and version, or a GeoJSON file's sha256.

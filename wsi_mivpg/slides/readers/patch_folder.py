@@ -106,12 +106,17 @@ def read_patches(
     """
 
     def read(index: int, out: Pixels) -> Pixels:
-        return _patch(folder.paths[index], size_px, out)
+        return read_patch(folder.paths[index], size_px, out)
 
     yield from in_batches(read, len(folder.paths), size_px, batch_size=batch_size, threads=threads)
 
 
-def _patch(path: Path, size_px: int, out: Pixels) -> Pixels:
+def read_patch(path: Path, size_px: int, out: Pixels) -> Pixels:
+    """Return one patch as uint8 (size_px, size_px, 3), in `out` or not.
+
+    Raises:
+        SlideError: it cannot be read, is not square or is smaller than `size_px`.
+    """
     try:
         pixels = decoded_picture(path, _MOST_PX)
     except (ValueError, OSError) as error:
