@@ -1,5 +1,6 @@
 """Generated slides with known truth, and the shared real data where it is there."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,8 +11,12 @@ import tifffile
 from hypothesis import settings
 from PIL import Image, ImageDraw
 
+from wsi_mivpg.cli.main import main
 from wsi_mivpg.cohorts.case import Case
 from wsi_mivpg.cohorts.virtual import VirtualCohort, compose_cohort
+
+# Before anything imports the hub's library: tests never ask the network.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 # The same examples at every run, so that a change is judged by itself; `--hypothesis-profile=explore` draws new ones.
 settings.register_profile("fixed", derandomize=True)
@@ -103,3 +108,17 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the shared data are not at {folder}")
     return folder
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Return what runs the program in this process: exit code, stdout, stderr; a traceback fails the test."""
+
+    def run_program(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as leaving:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return int(leaving.value.code or 0), captured.out, captured.err
+
+    return run_program

@@ -11,7 +11,6 @@ from tests.bags import other_tools
 from tests.provenance import PROVENANCE, bag_on_disk
 from wsi_mivpg.bags import write_bag
 from wsi_mivpg.bags.check import check_bag_file, check_bags, find_bags
-from wsi_mivpg.cli.main import main
 from wsi_mivpg.errors import BagError
 
 COORDS = np.stack([np.arange(5), np.arange(5)], axis=1) * 300
@@ -22,18 +21,6 @@ def write(path, features=None, coords=COORDS, **changes):
     made = replace(PROVENANCE, feature_dim=features.shape[1], **changes)
     write_bag(path, features, coords, np.ones(len(coords), np.float32), made)
     return path
-
-
-@pytest.fixture
-def run(capsys):
-    def run_program(*arguments) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as leaving:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return int(leaving.value.code or 0), captured.out, captured.err
-
-    return run_program
 
 
 def test_a_good_bag_has_no_problem(tmp_path):

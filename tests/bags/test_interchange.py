@@ -74,7 +74,7 @@ def test_overlapping_tiles_state_their_overlap(tmp_path):
 
 
 def test_torchmil_reads_our_file_as_it_is(path):
-    datasets = pytest.importorskip("torchmil.datasets", reason="torchmil is not installed: pip install '.[interop]'")
+    datasets = pytest.importorskip("torchmil.datasets", reason="torchmil is not installed: pip install torchmil")
     folder = str(path.parent)
     bags = datasets.ProcessedMILDataset(
         features_path=folder, coords_path=folder, bag_keys=["X", "coords"], file_ext=".h5", load_at_init=False
@@ -85,7 +85,7 @@ def test_torchmil_reads_our_file_as_it_is(path):
 
 
 def test_torchmil_reads_our_file_in_tridents_place(path, tmp_path):
-    datasets = pytest.importorskip("torchmil.datasets", reason="torchmil is not installed: pip install '.[interop]'")
+    datasets = pytest.importorskip("torchmil.datasets", reason="torchmil is not installed: pip install torchmil")
     base = tmp_path / "20x_224px_0px_overlap"
     for link in (base / "features_e" / "s1.h5", base / "patches" / "s1_patches.h5"):
         link.parent.mkdir(parents=True)
@@ -94,7 +94,7 @@ def test_torchmil_reads_our_file_in_tridents_place(path, tmp_path):
 
 
 def test_torchmil_reads_what_is_converted_to_trident(path, tmp_path):
-    datasets = pytest.importorskip("torchmil.datasets", reason="torchmil is not installed: pip install '.[interop]'")
+    datasets = pytest.importorskip("torchmil.datasets", reason="torchmil is not installed: pip install torchmil")
     convert_bag(FeatureBag.open(path), tmp_path / "out", "trident")
     base = tmp_path / "out" / "20x_224px_0px_overlap"
     assert_neighbours(_torchmil(datasets, base, "some-encoder", patch_size=443)[0])

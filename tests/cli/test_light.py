@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from tests.extraction.crash import write_slides
+
 COMMANDS = (
     ["doctor"],
     ["info"],
@@ -67,3 +69,11 @@ def test_importing_the_package_loads_nothing_heavy():
     code = "import sys, wsi_mivpg; print({'torch', 'transformers', 'timm'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_extraction_with_an_encoder_of_the_users_own_loads_no_torch(tmp_path):
+    slides = write_slides(tmp_path / "slides", 1)
+    encoder = "tests.extraction.driver:mean_colour"
+    done = run_probe("extract", str(slides), "--out", str(tmp_path / "bags"), "--encoder", encoder)
+    assert done.returncode == 0
+    assert "heavy: ['numpy']" in done.stderr

@@ -18,7 +18,7 @@ from wsi_mivpg.bags import FeatureBag
 from wsi_mivpg.captioner import Generated, SlideCaptioner
 from wsi_mivpg.errors import BagError
 from wsi_mivpg.evidence import attention_rgba, attention_share_of_top, top_tiles
-from wsi_mivpg.extraction import SlideSettings
+from wsi_mivpg.extraction import SlideInput, SlideSettings
 from wsi_mivpg.reports import (
     Provenance,
     Report,
@@ -49,7 +49,7 @@ def describe_case(
     captioner: SlideCaptioner,
     model: str,
     bag_path: Path,
-    slide_path: Path | None,
+    slide: SlideInput | None,
     out: Path,
     seconds: float,
     settings: SlideSettings,
@@ -60,7 +60,7 @@ def describe_case(
         captioner: the loaded model, in eval mode.
         model: its name, as the user gave it.
         bag_path: the bag.
-        slide_path: its slide; without one the page has no picture.
+        slide: its slide; without one the page has no picture.
         out: folder of the pages.
         seconds: time already spent on this case.
         settings: how its slide is opened and its tissue found.
@@ -74,11 +74,11 @@ def describe_case(
     bag = FeatureBag.open(bag_path)
     captioner.check_bag(bag)
     if not len(bag):
-        raise BagError(f"{slide_path or bag_path}: no tissue found, so there is nothing to report on")
+        raise BagError(f"{slide.shown if slide else bag_path}: no tissue found, so there is nothing to report on")
     features = torch.from_numpy(bag.features).to(captioner.device, torch.float32)
     generated = captioner.generate([features])[0]
     report = _report(bag, generated, captioner, model, seconds + time.perf_counter() - started)
-    panel = None if slide_path is None else _panel(slide_path, settings, bag, generated, report)
+    panel = None if slide is None else _panel(slide, settings, bag, generated, report)
     write_case(out, report, [] if panel is None else [panel])
     return WrittenCase(report, None if panel is None else panel.thumbnail)
 
@@ -165,11 +165,13 @@ def _warnings(bag: FeatureBag, generated: Generated) -> list[str]:
     return warnings
 
 
-def _panel(path: Path, settings: SlideSettings, bag: FeatureBag, generated: Generated, report: Report) -> SlidePanel:
+def _panel(
+    given: SlideInput, settings: SlideSettings, bag: FeatureBag, generated: Generated, report: Report
+) -> SlidePanel:
     made = bag.provenance
     if made is None:
         raise BagError(f"{bag.path}: a slide is drawn only with a bag that was extracted from it")
-    with settings.open(path) as slide:
+    with settings.open(given.source, given.mpp) as slide:
         thumbnail = slide.thumbnail(THUMBNAIL_PX)
         heatmap = attention_rgba(
             bag.coords,
@@ -182,7 +184,7 @@ def _panel(path: Path, settings: SlideSettings, bag: FeatureBag, generated: Gene
             slide_id=made.slide_id,
             thumbnail=thumbnail,
             slide_size_px=slide.size_px,
-            outline_polygons=settings.find_tissue(slide).polygons(),
+            outline_polygons=settings.find_tissue(slide, given.slide_id).polygons(),
             heatmap=heatmap,
             tile_images={
                 index: slide.read_region(tile.x, tile.y, made.tile_px, made.target_mpp)

@@ -4,6 +4,7 @@ Knows nothing of slides or models; anything heavy is loaded only when it is need
 """
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,8 @@ ALL_DONE = 0
 NOTHING_USABLE = 1
 WRONG_USAGE = 2
 SOME_FAILED = 3
+STOPPED = 128
+"""Plus the signal's number."""
 
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -79,6 +82,28 @@ def progress(label: str) -> Iterator[Callable[[int, int, str], None]]:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total, name: bar.update(task, completed=done, total=total, description=f"{label} {name}")
+
+
+@contextmanager
+def stop_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM, which Slurm and `kill` send, stop a run as Ctrl-C does: cleanly, with a shell's exit code."""
+
+    def stop(number: int, frame: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt as problem:
+        is_sigterm = isinstance(problem, _Terminated)
+        note("stopped; what is there is whole, and the same command goes on")
+        sys.exit(STOPPED + (signal.SIGTERM if is_sigterm else signal.SIGINT))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came."""
 
 
 def quieten_transformers() -> None:

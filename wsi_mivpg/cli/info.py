@@ -19,7 +19,7 @@ from wsi_mivpg.cli.inputs import (
 from wsi_mivpg.errors import WsiMivpgError
 
 if TYPE_CHECKING:
-    from wsi_mivpg.extraction import SlideSettings
+    from wsi_mivpg.extraction import SlideInput, SlideSettings
     from wsi_mivpg.slides import Slide
     from wsi_mivpg.tiling import TilePlan
     from wsi_mivpg.tissue import TissueMask
@@ -32,7 +32,9 @@ QC_PX = 2000
 
 
 def info(
-    slides: Annotated[list[Path], typer.Argument(metavar="SLIDE...", help="Slide files, or folders of them.")],
+    slides: Annotated[
+        list[str], typer.Argument(metavar="SLIDE...", help="Slide files, folders of them, a CSV, or addresses.")
+    ],
     mpp: MppOption = None,
     mpp_csv: MppCsvOption = None,
     reader: ReaderOption = None,
@@ -52,22 +54,22 @@ def info(
         console.writable_folder(qc)
     inputs = collect(slides)
     found: list[dict[str, Any]] = []
-    for path in inputs.slides:
+    for slide in inputs.slides:
         try:
-            found.append(_describe(path, settings, spec.mpp, spec.tile_px, qc))
+            found.append(_describe(slide, settings, spec.mpp, spec.tile_px, qc))
         except WsiMivpgError as problem:
-            inputs.fail(str(path), problem)
+            inputs.fail(slide.shown, problem)
     if found:
         console.result(found, "\n\n".join(_as_text(one) for one in found), as_json=as_json)
     console.finish(len(found), len(inputs.failures))
 
 
 def _describe(
-    path: Path, settings: "SlideSettings", target_mpp: float, tile_px: int, qc: Path | None
+    given: "SlideInput", settings: "SlideSettings", target_mpp: float, tile_px: int, qc: Path | None
 ) -> dict[str, Any]:
     from wsi_mivpg.tiling import plan_tiles
 
-    with settings.open(path) as slide:
+    with settings.open(given.source, given.mpp) as slide:
         tissue = settings.find_tissue(slide)
         plan = plan_tiles(
             slide.size_px,
@@ -77,9 +79,9 @@ def _describe(
             coverage=tissue.coverage,
             min_tissue=settings.min_tissue,
         )
-        picture = None if qc is None else _write_qc(qc / f"{path.stem}.jpg", slide, tissue, plan)
+        picture = None if qc is None else _write_qc(qc / f"{given.slide_id}.jpg", slide, tissue, plan)
         return {
-            "slide": str(path),
+            "slide": given.shown,
             "reader": slide.reader,
             "vendor": slide.vendor,
             "size_px": list(slide.size_px),

@@ -1,6 +1,7 @@
-"""From what a user named (files, folders) to slides and bags, with what failed beside it."""
+"""From what a user named (files, folders, manifests, addresses) to slides and bags, with what failed beside it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +12,7 @@ from wsi_mivpg.cli import console
 from wsi_mivpg.errors import WsiMivpgError
 
 if TYPE_CHECKING:
-    from wsi_mivpg.extraction import ExtractionResult, Progress, SlideSettings
+    from wsi_mivpg.extraction import ExtractionResult, ExtractionSummary, Progress, SlideInput, SlideSettings
 
 BAG_SUFFIX = ".h5"
 
@@ -36,9 +37,9 @@ MinTissueOption = Annotated[float, typer.Option(min=0, max=1, help="Least tissue
 
 @dataclass
 class Inputs:
-    """What was found. `failures` maps an input's path, as it was given, to the reason."""
+    """What was found. `failures` maps an input, as it was given, to the reason."""
 
-    slides: list[Path] = field(default_factory=list)
+    slides: "list[SlideInput]" = field(default_factory=list)
     bags: list[Path] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
 
@@ -51,29 +52,32 @@ class Inputs:
         return len(self.slides) + len(self.bags)
 
 
-def collect(given: Sequence[Path], *, bags_too: bool = False) -> Inputs:
+def collect(
+    given: Sequence[str | Path], *, bags_too: bool = False, pattern: str | None = None, patches: bool = False
+) -> Inputs:
     """Find the slides of each input; with `bags_too` also bags, in a folder only where it has no slides.
 
     Raises:
         SlideError: two inputs have the same name without suffix, and so would be one case.
     """
-    from wsi_mivpg.extraction.finding import find_slides, unique_ids
+    from wsi_mivpg.extraction import find_slides, slide_input, unique_ids
 
     found = Inputs()
-    for path in given:
+    for one in given:
+        path = Path(one)
         try:
             if bags_too and path.suffix == BAG_SUFFIX:
                 found.bags.append(path)
             else:
-                found.slides += find_slides([path])
+                found.slides += find_slides([one], pattern=pattern, patches=patches)
         except WsiMivpgError as problem:
             inside = sorted(path.rglob(f"*{BAG_SUFFIX}")) if bags_too and path.is_dir() else []
             found.bags += inside
             if not inside:
-                found.fail(str(path), problem)
+                found.fail(str(one), problem)
     found.slides = list(dict.fromkeys(found.slides))
     found.bags = list(dict.fromkeys(found.bags))
-    unique_ids([*found.slides, *found.bags])
+    unique_ids([*found.slides, *(slide_input(bag) for bag in found.bags)])
     return found
 
 
@@ -103,7 +107,6 @@ def extract_all(
     encoder: str,
     device: str = "cpu",
     settings: "SlideSettings | None" = None,
-    batch_size: int = 32,
     overwrite: bool = False,
 ) -> "tuple[ExtractionResult, ...]":
     """Extract the found slides into `out_dir` with progress on stderr; slides that fail are noted in `found`.
@@ -113,32 +116,41 @@ def extract_all(
     """
     if not found.slides:
         return ()
-    from wsi_mivpg.encoders.load import load_encoder
-    from wsi_mivpg.extraction import SlideSettings, extract_many
+    from wsi_mivpg.extraction import SlideSettings
+    from wsi_mivpg.extraction.devices import EncoderChoice, RunChoice, extract_on
 
-    loaded = load_encoder(encoder, device=device)
+    choice = RunChoice((EncoderChoice(encoder),), settings=settings or SlideSettings(), overwrite=overwrite)
+    with extraction_progress() as on_progress:
+        summary = extract_on([device], found.slides, out_dir, choice, on_progress)
+    note_failures(found, summary)
+    return summary.results
+
+
+@contextmanager
+def extraction_progress() -> "Iterator[Callable[[Progress], None]]":
+    """Yield what `extract_many` may call often, which shows on stderr how far a run is."""
     with console.progress("extract") as advance:
 
         def on_progress(now: "Progress") -> None:
-            advance(now.done, now.total, f"{now.slide_id} (slide {now.slide_number} of {now.n_slides}), tiles")
+            tiles = f"{now.slide_id} (slide {now.slide_number} of {now.n_slides}), tiles"
+            advance(now.done, now.total, tiles if now.slide_id else "slides")
 
-        summary = extract_many(
-            found.slides,
-            out_dir,
-            loaded,
-            on_progress,
-            settings=settings or SlideSettings(),
-            batch_size=batch_size,
-            overwrite=overwrite,
-        )
+        yield on_progress
+
+
+def note_failures(found: Inputs, summary: "ExtractionSummary") -> None:
+    """Note the slides that failed, and warn of those without tissue and those that other runs hold."""
     for failure in summary.failures:
-        found.fail(str(failure.slide), failure.error)
-    return summary.results
+        found.fail(failure.slide, failure.error)
+    for result in summary.results:
+        if not result.n_tiles:
+            console.note(f"warning: {result.slide_id}: no tissue found, so its bag is empty; look at `info --qc`")
+    for slide_id, holder in summary.elsewhere.items():
+        console.note(f"{slide_id}: another run does it ({holder})")
 
 
 def write_failures(folder: Path, found: Inputs) -> None:
     """Write all failures of a run to ``failures.csv`` (slide, error); with none, remove that file."""
-    from wsi_mivpg.extraction.extract import Failure
-    from wsi_mivpg.extraction.extract import write_failures as write
+    from wsi_mivpg.extraction.ledger import write_failures as write
 
-    write(folder / "failures.csv", [Failure(Path(name), error) for name, error in found.failures.items()])
+    write(folder / "failures.csv", found.failures)

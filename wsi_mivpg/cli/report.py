@@ -28,7 +28,7 @@ from wsi_mivpg.errors import ModelError, WsiMivpgError
 if TYPE_CHECKING:
     from wsi_mivpg.captioner import SlideCaptioner
     from wsi_mivpg.cli.case_files import WrittenCase
-    from wsi_mivpg.extraction import SlideSettings
+    from wsi_mivpg.extraction import SlideInput, SlideSettings
 
 EXAMPLES = (
     "Examples: wsi-mivpg report slide.svs --out out/report · "
@@ -43,13 +43,14 @@ class _CaseInput:
     """One bag to read; `slide` is the slide it was just made from, in `seconds`."""
 
     bag: Path
-    slide: Path | None = None
+    slide: "SlideInput | None" = None
     seconds: float = 0.0
 
 
 def report(
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT...", help="Slides, feature bags (.h5), or folders of them.")
+        list[str],
+        typer.Argument(metavar="INPUT...", help="Slides, feature bags (.h5), folders of them, a CSV, or addresses."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for pages, reports.jsonl and bags.")],
     model: Annotated[str, typer.Option(help="'demo' (in the package), or a folder that train wrote.")] = DEMO,
@@ -111,7 +112,7 @@ def _extracted(
     """Make the bags of all slides with the encoder that the model was trained on."""
     if not found.slides:
         return []
-    slides = {slide.stem: slide for slide in found.slides}
+    slides = {slide.slide_id: slide for slide in found.slides}
     results = extract_all(
         found,
         out / "bags",
@@ -140,6 +141,6 @@ def _write_cases(
             try:
                 written.append(describe_case(captioner, model, case.bag, case.slide, out, case.seconds, settings))
             except WsiMivpgError as problem:
-                found.fail(str(case.slide or case.bag), problem)
+                found.fail(case.slide.shown if case.slide else str(case.bag), problem)
             advance(number, len(cases), case.bag.stem)
     return written

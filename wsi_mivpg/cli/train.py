@@ -90,7 +90,10 @@ def _cases_with_bags(
 
     # All slides are composed first: workers and the encoder would share the cores.
     composed = {cohort.name: _composed(cohort, folder) for cohort in cohorts}
-    found = Inputs(slides=[slide for cases in composed.values() for case in cases for slide in case.slide_paths])
+    from wsi_mivpg.extraction import slide_input
+
+    slides = [slide_input(slide) for cases in composed.values() for case in cases for slide in case.slide_paths]
+    found = Inputs(slides=slides)
     bags: dict[str, Path] = {}
     for made in extract_all(found, folder / "bags", encoder=encoder, device=device):
         if made.n_tiles:
