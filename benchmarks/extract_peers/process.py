@@ -48,11 +48,12 @@ def measure(command: Sequence[str | Path], environment: Mapping[str, str], folde
         child = subprocess.Popen(
             [str(part) for part in command], env={**os.environ, **environment}, stdout=out, stderr=err
         )
-        highest_kb = highest_sum_kb = 0
+        highest_kb = highest_sum_kb = alone_kb = 0
         while True:
             pid, status, usage = os.wait4(child.pid, os.WNOHANG)
             if pid:
                 break
+            alone_kb = max(alone_kb, _high_water_kb(child.pid))
             tree = _tree(child.pid)
             total = sum(_resident_kb(one) for one in tree)
             if total > highest_sum_kb * _WORTH_A_LOOK:  # the exact figure is dear, so it is asked at new highs only
@@ -66,7 +67,7 @@ def measure(command: Sequence[str | Path], environment: Mapping[str, str], folde
     return Measured(
         wall_s,
         usage.ru_utime + usage.ru_stime,
-        max(highest_kb, usage.ru_maxrss) * 1024 / 1e6,
+        max(highest_kb, alone_kb) * 1024 / 1e6,
         child.returncode,
         stdout.read_text(encoding="utf-8", errors="replace"),
         stderr.read_text(encoding="utf-8", errors="replace")[-2000:],
@@ -85,6 +86,12 @@ def _tree(pid: int) -> list[int]:
 def _resident_kb(pid: int) -> int:
     fields = _read(Path(f"/proc/{pid}/statm")).split()
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") // 1024 if fields else 0
+
+
+def _high_water_kb(pid: int) -> int:
+    """Return the most that a process alone ever had since it began its program; `ru_maxrss` has its parent's too."""
+    found = [line for line in _read(Path(f"/proc/{pid}/status")).splitlines() if line.startswith("VmHWM:")]
+    return int(found[0].split()[1]) if found else 0
 
 
 def _proportional_kb(pid: int) -> int:

@@ -21,7 +21,7 @@ def run_python(code: str, folder: Path, limit_s: float = 60.0):
 def test_memory_of_children_counts_and_what_they_share_counts_once(tmp_path: Path) -> None:
     forked = (
         "import os, time; held = b'x' * 200_000_000; pid = os.fork(); "
-        "mine = b'y' * 100_000_000 if pid == 0 else b''; time.sleep(1); "
+        "mine = b'y' * 100_000_000 if pid == 0 else b''; time.sleep(3); "
         "os._exit(0) if pid == 0 else os.waitpid(pid, 0)"
     )
     assert 300 < run_python(forked, tmp_path).peak_mb < 390
