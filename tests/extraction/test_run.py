@@ -162,3 +162,11 @@ def test_a_slide_of_which_nothing_can_be_read_is_an_error(tiled_slide, tmp_path)
         blank_out_tile(path, index)
     with pytest.raises(SlideError, match="none of its tiles"):
         extract_slide(path, MeanColour(), tmp_path)
+
+
+def test_what_a_killed_run_left_of_the_status_files_is_removed(tiled_slide, tmp_path):
+    leftovers = [tmp_path / f".{name}.123.tmp" for name in ("status.csv", "failures.csv", "summary.md")]
+    for leftover in leftovers:
+        leftover.write_text("half")
+    extract_slide(tiled_slide(), MeanColour(), tmp_path)
+    assert not any(leftover.exists() for leftover in leftovers)

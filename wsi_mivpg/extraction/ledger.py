@@ -20,6 +20,7 @@ from wsi_mivpg.slides.address import is_address
 State = Literal["done", "kept", "failed", "elsewhere"]
 _SECONDS_BETWEEN_WRITES = 5.0
 _LOCK = ".status.lock"
+_FILES = ("status.csv", "failures.csv", "summary.md")
 
 
 @dataclass(frozen=True)
@@ -77,23 +78,37 @@ class Ledger:
         Raises:
             OutputError: they cannot be written.
         """
-        path = self._folder / "status.csv"
         with _locked(self._folder / _LOCK):
-            rows = {row.slide_id: row for row in read_status(path) if row.state != "failed" or _is_there(row.path)}
-            with self._guard:
-                fresh = dict(self._fresh)
-            for slide_id, row in fresh.items():
-                if row.state != "elsewhere" or slide_id not in rows:
-                    rows[slide_id] = row
-            _write_csv(path, [field.name for field in fields(StatusRow)], [asdict(row) for row in rows.values()])
-            failed = {row.path: row.message for row in rows.values() if row.state == "failed"}
-            write_failures(self._folder / "failures.csv", {**failed, **self._lost})
+            return self._merged()
+
+    def _merged(self) -> list[StatusRow]:
+        """Write status.csv and failures.csv with this run's rows; for whoever holds the lock."""
+        path = self._folder / "status.csv"
+        for name in _FILES:
+            for leftover in self._folder.glob(f".{name}.*.tmp"):
+                leftover.unlink(missing_ok=True)  # of a run that was killed while it wrote
+        rows = {row.slide_id: row for row in read_status(path) if row.state != "failed" or _is_there(row.path)}
+        with self._guard:
+            fresh = dict(self._fresh)
+        for slide_id, row in fresh.items():
+            if row.state != "elsewhere" or slide_id not in rows:
+                rows[slide_id] = row
+        _write_csv(path, [field.name for field in fields(StatusRow)], [asdict(row) for row in rows.values()])
+        failed = {row.path: row.message for row in rows.values() if row.state == "failed"}
+        write_failures(self._folder / "failures.csv", {**failed, **self._lost})
         self._written_at = time.monotonic()
         return list(rows.values())
 
     def summarise(self, lines: list[str]) -> None:
-        """Write all files, with `lines` about this run in summary.md."""
-        rows = self.write()
+        """Write all files, with `lines` about this run in summary.md.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
+        with _locked(self._folder / _LOCK):
+            self._write_summary(self._merged(), lines)
+
+    def _write_summary(self, rows: list[StatusRow], lines: list[str]) -> None:
         counts = {state: sum(row.state == state for row in rows) for state in ("done", "kept", "failed", "elsewhere")}
         unreadable = [row for row in rows if row.n_unreadable]
         empty = [row for row in rows if row.state in ("done", "kept") and row.n_tiles == 0]
