@@ -1,12 +1,15 @@
 """MIVPG: learnable queries read a bag of instances and become the visual prompt of a language model.
 
-Reads top to bottom like the paper's section 3: attention, correlated self-attention (CSA), cross-attention, layer,
-model. Bags are packed one after another, never padded. Parameter names are Hugging Face BLIP-2's, so its weights load.
+Reads top to bottom like the paper's section 3: cross-attention with correlated self-attention (CSA, in `attention`),
+layer, Q-Former, model. Parameter names are Hugging Face BLIP-2's, so its weights load.
 """
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +17,11 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from wsi_mivpg.errors import ModelError
+from wsi_mivpg.mivpg.absorbed import Stream, whole
+from wsi_mivpg.mivpg.attention import Bags, CorrelatedSelfAttention, MultiHeadAttention, Packed, ZeroStartLinear
+from wsi_mivpg.mivpg.chunks import Bag, as_tensor, chunk_length, first_not_finite, project, split, spool
 from wsi_mivpg.mivpg.configuration import MivpgConfig
+from wsi_mivpg.mivpg.ppeg import Ppeg, PpegLayout, ZeroStartConv2d, grid_layout, sequence_layout
 
 
 @dataclass(frozen=True)
@@ -29,39 +36,6 @@ class MivpgOutput:
 
     visual_prompt: Tensor
     cross_attentions: tuple[tuple[Tensor, ...], ...] | None
-
-
-class MultiHeadAttention(nn.Module):
-    """``softmax((X Wq)(Y Wk)^T / sqrt(d)) Y Wv`` per head, without the output matrix (paper, Eq. 1)."""
-
-    def __init__(self, config: MivpgConfig, query_dim: int, context_dim: int) -> None:
-        super().__init__()
-        self.num_heads = config.num_attention_heads
-        self.dropout_prob = config.attention_probs_dropout_prob
-        self.query = nn.Linear(query_dim, config.hidden_size)
-        self.key = nn.Linear(context_dim, config.hidden_size)
-        self.value = nn.Linear(context_dim, config.hidden_size)
-
-    def heads(self, tokens: Tensor) -> Tensor:
-        """(..., T, hidden_size) -> (..., heads, T, head size)."""
-        per_head: Tensor = tokens.unflatten(-1, (self.num_heads, -1)).transpose(-3, -2)
-        return per_head
-
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, explicit: bool) -> tuple[Tensor, Tensor | None]:
-        """Attend with (..., heads, T, head size); return (..., T, hidden_size) and, if explicit, the weights."""
-        dropout = self.dropout_prob if self.training else 0.0
-        if not explicit:
-            mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
-            return mixed.transpose(-3, -2).flatten(-2), None
-        scores = (query.float() @ key.float().transpose(-1, -2)) * query.shape[-1] ** -0.5
-        weights = scores.softmax(dim=-1)
-        mixed = F.dropout(weights, dropout).to(value.dtype) @ value
-        return mixed.transpose(-3, -2).flatten(-2), weights
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Self-attention among (B, T, query_dim) tokens -> (B, T, hidden_size)."""
-        query, key, value = (self.heads(project(tokens)) for project in (self.query, self.key, self.value))
-        return self.attend(query, key, value, explicit=False)[0]
 
 
 class ResidualOutput(nn.Module):
@@ -93,93 +67,58 @@ class SelfAttention(nn.Module):
         return closed
 
 
-class ZeroStartLinear(nn.Linear):
-    """A Linear that returns zero before training."""
-
-
-class CsaAttention(MultiHeadAttention):
-    """One direction of CSA: multi-head attention with its output matrix."""
-
-    def __init__(
-        self, config: MivpgConfig, query_dim: int, context_dim: int, output: type[nn.Linear] = nn.Linear
-    ) -> None:
-        super().__init__(config, query_dim, context_dim)
-        self.output = output(config.hidden_size, query_dim)
-
-
-class CorrelatedSelfAttention(nn.Module):
-    """Instances correlate through a rank-R summary that the live queries make, in O(R M) instead of O(M^2).
-
-    ::
-
-        (down)  H  = Q + softmax((Q W1q)(LN(X) W1k)^T / sqrt(d)) LN(X) W1v W1o     (R, hidden_size)
-        (up)    X' = X + softmax((LN(X) W2q)(H W2k)^T / sqrt(d)) H W2v W2o         (M, encoder_hidden_size)
-
-    Permuting X permutes X' and leaves H as it is. W2o starts at zero, so that X' = X exactly before training.
-    A reconstruction: the paper's formulas could not be read (see docs, "What the paper leaves open").
-    """
-
-    def __init__(self, config: MivpgConfig) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(config.encoder_hidden_size, eps=config.layer_norm_eps)
-        self.down = CsaAttention(config, config.hidden_size, config.encoder_hidden_size)
-        self.up = CsaAttention(config, config.encoder_hidden_size, config.hidden_size, ZeroStartLinear)
-
-    def forward(self, instances: Tensor, queries: Tensor, bag_sizes: list[int]) -> Tensor:
-        """(M_total, encoder_hidden_size) and (B, R, hidden_size) -> (M_total, encoder_hidden_size)."""
-        normalised = self.norm(instances)
-        summary = queries + self.down.output(
-            read_bags(self.down, self.down.query(queries), normalised, bag_sizes, explicit=False)[0]
-        )
-        up_query = self.up.query(normalised).split(bag_sizes)
-        up_key, up_value = self.up.heads(self.up.key(summary)), self.up.heads(self.up.value(summary))
-        read = [
-            self.up.attend(self.up.heads(query)[None], key[None], value[None], explicit=False)[0][0]
-            for query, key, value in zip(up_query, up_key, up_value, strict=True)
-        ]
-        updated: Tensor = instances + self.up.output(torch.cat(read))
-        return updated
-
-
-def read_bags(
-    attention: MultiHeadAttention, query: Tensor, instances: Tensor, bag_sizes: list[int], explicit: bool
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Let each bag's projected queries (B, R, hidden_size) attend to that bag's packed instances (M_total, dim).
-
-    Returns:
-        (B, R, hidden_size), and per bag the weights (heads, R, M_b) if explicit, else an empty tuple.
-    """
-    keys = attention.key(instances).split(bag_sizes)
-    values = attention.value(instances).split(bag_sizes)
-    mixed, weights = [], []
-    for one_query, key, value in zip(attention.heads(query), keys, values, strict=True):
-        one_mixed, one_weights = attention.attend(
-            one_query[None], attention.heads(key)[None], attention.heads(value)[None], explicit
-        )
-        mixed.append(one_mixed)
-        if one_weights is not None:
-            weights.append(one_weights[0])
-    return torch.cat(mixed), tuple(weights)
-
-
 class CrossAttention(nn.Module):
-    """``Q <- LN(Q + Wo softmax((Q Wq)(X' Wk)^T / sqrt(d)) X' Wv)`` with ``X' = CSA(X, Q)``: MIL pooling."""
+    """MIL pooling, ``Q' = LN(Q + Wo softmax((Q Wq)(X Wk)^T / sqrt(d)) X Wv)`` (paper, Eq. 7), with CSA about it.
 
-    def __init__(self, config: MivpgConfig) -> None:
+    With `csa_position` "pre" this layer reads ``X' = CSA(X, Q)``; with "post" it reads X, and the next cross-attention
+    reads ``X' = CSA(X, Q')``. PPEG places the instances before or after CSA.
+    """
+
+    def __init__(self, config: MivpgConfig, index: int) -> None:
         super().__init__()
         self.attention = MultiHeadAttention(config, config.hidden_size, config.encoder_hidden_size)
         self.output = ResidualOutput(config, config.hidden_size)
-        self.csa = CorrelatedSelfAttention(config) if config.csa else None
+        self.csa: CorrelatedSelfAttention | None = None
+        if index in config.layers_with_csa:
+            read_again = config.csa_carry == "cumulative" and index != config.cross_attention_layers[-1]
+            self.csa = CorrelatedSelfAttention(config, kept=read_again)
+        self.csa_follows = config.csa_position == "post"
+        self.csa_is_tied = config.csa_tie_down
+        self.ppeg = None if config.ppeg == "none" else Ppeg(config.encoder_hidden_size)
+        self.ppeg_follows = config.ppeg_order == "after_csa"
 
-    def forward(
-        self, queries: Tensor, instances: Tensor, bag_sizes: list[int], explicit: bool
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """Return the new queries (B, R, hidden_size), the instances they read, and the weights per bag if explicit."""
-        if self.csa is not None:
-            instances = self.csa(instances, queries, bag_sizes)
-        query = self.attention.query(queries)
-        mixed, weights = read_bags(self.attention, query, instances, bag_sizes, explicit)
-        return self.output(mixed, queries), instances, weights
+    def forward(self, queries: Tensor, bags: Bags, explicit: bool) -> tuple[Tensor, Bags, tuple[Tensor, ...]]:
+        """Return the new queries (B, R, hidden_size), the bags to hand on, and the weights per bag if explicit."""
+        if not self.ppeg_follows or self.csa is None:
+            bags = self.placed(bags)
+        if self.csa is not None and not self.csa_follows:
+            bags = self.correlated(queries, bags)
+        pooled, weights = self.pool(queries, bags, explicit)
+        if self.csa is not None and self.csa_follows:
+            bags = self.correlated(pooled, bags)
+        return pooled, bags, weights
+
+    def correlated(self, queries: Tensor, bags: Bags) -> Bags:
+        """CSA for queries (B, R, hidden_size), and PPEG if it follows."""
+        assert self.csa is not None
+        if self.csa_is_tied and not self.csa_follows:
+            queries = self.pool(queries, bags, explicit=False)[0]
+        updated = self.csa(bags, queries)
+        return self.placed(updated) if self.ppeg_follows else updated
+
+    def placed(self, bags: Bags) -> Bags:
+        """PPEG, which needs all instances of a bag at a time."""
+        if self.ppeg is None:
+            return bags
+        if isinstance(bags, Packed):
+            return bags._replace(instances=self.ppeg(bags.instances, bags.layout))
+        lengths = [len(chunk) for chunk in bags.chunks]
+        return Stream(split(self.ppeg(whole(bags), bags.layout), lengths), bags.like, bags.layout)
+
+    def pool(self, queries: Tensor, bags: Bags, explicit: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """BLIP-2's cross-attention: the new queries (B, R, hidden_size), and the weights per bag if explicit."""
+        read, weights = self.attention.read(queries, bags, explicit=explicit)
+        return self.output(read, queries), weights
 
 
 class Intermediate(nn.Module):
@@ -200,19 +139,17 @@ class MivpgLayer(nn.Module):
     def __init__(self, config: MivpgConfig, index: int) -> None:
         super().__init__()
         self.attention = SelfAttention(config)
-        self.crossattention = CrossAttention(config) if index % config.cross_attention_frequency == 0 else None
+        self.crossattention = CrossAttention(config, index) if index in config.cross_attention_layers else None
         self.intermediate_query = Intermediate(config)
         self.output_query = ResidualOutput(config, config.intermediate_size)
 
-    def forward(
-        self, queries: Tensor, instances: Tensor, bag_sizes: list[int], explicit: bool
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """Return queries, the instances to hand on, and cross-attention weights per bag (empty without)."""
+    def forward(self, queries: Tensor, bags: Bags, explicit: bool) -> tuple[Tensor, Bags, tuple[Tensor, ...]]:
+        """Return queries, the bags to hand on, and cross-attention weights per bag (empty without)."""
         queries = self.attention(queries)
         weights: tuple[Tensor, ...] = ()
         if self.crossattention is not None:
-            queries, instances, weights = self.crossattention(queries, instances, bag_sizes, explicit)
-        return self.output_query(self.intermediate_query(queries), queries), instances, weights
+            queries, bags, weights = self.crossattention(queries, bags, explicit)
+        return self.output_query(self.intermediate_query(queries), queries), bags, weights
 
 
 class Encoder(nn.Module):
@@ -233,16 +170,14 @@ class QFormer(nn.Module):
         self.encoder = Encoder(config)
         self.carries_instances = config.csa_carry == "cumulative"
 
-    def forward(
-        self, queries: Tensor, instances: Tensor, bag_sizes: list[int], explicit: bool
-    ) -> tuple[Tensor, tuple[tuple[Tensor, ...], ...]]:
+    def forward(self, queries: Tensor, bags: Bags, explicit: bool) -> tuple[Tensor, tuple[tuple[Tensor, ...], ...]]:
         """Return the queries (B, R, hidden_size) and the weights per cross-attention layer and bag."""
         queries = self.dropout(self.layernorm(queries))
         all_weights = []
-        current = instances
+        current = bags
         for layer in self.encoder.layer:
-            queries, updated, weights = layer(queries, current, bag_sizes, explicit)
-            current = updated if self.carries_instances else instances
+            queries, updated, weights = layer(queries, current, explicit)
+            current = updated if self.carries_instances else bags
             if weights:
                 all_weights.append(weights)
         return queries, tuple(all_weights)
@@ -267,12 +202,30 @@ class MivpgModel(PreTrainedModel):
             )
         cast(Any, self).post_init()  # untyped in transformers
 
+    @classmethod
+    def from_blip2(
+        cls,
+        path_or_id: str | Path,
+        *,
+        config: MivpgConfig | None = None,
+        kv: Literal["pretrained", "fresh"] = "pretrained",
+        revision: str | None = None,
+    ) -> "MivpgModel":
+        """Start from the Q-Former of BLIP-2 or InstructBLIP; see `load_blip2`, which also gives the projection.
+
+        Raises:
+            ModelError: the checkpoint is not found, damaged, or does not fit.
+        """
+        from wsi_mivpg.mivpg.pretrained import load_blip2  # which builds this class
+
+        return load_blip2(path_or_id, config=config, kv=kv, revision=revision).model
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         # transformers skips modules without parameters of their own, so that a zero start must sit in the Linear.
-        if isinstance(module, ZeroStartLinear):
+        if isinstance(module, ZeroStartLinear | ZeroStartConv2d):
             nn.init.zeros_(module.weight)
-            nn.init.zeros_(module.bias)
+            nn.init.zeros_(cast(Tensor, module.bias))
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=self.config.initializer_range)
             nn.init.zeros_(module.bias)
@@ -283,28 +236,101 @@ class MivpgModel(PreTrainedModel):
             nn.init.normal_(module.query_tokens, std=self.config.initializer_range)
 
     def forward(
-        self, instances: Tensor, bag_sizes: Sequence[int] | Tensor, output_attentions: bool = False, **_: Any
+        self,
+        instances: Bag,
+        bag_sizes: Sequence[int] | Tensor,
+        output_attentions: bool = False,
+        coords: Tensor | None = None,
+        **_: Any,
     ) -> MivpgOutput:
         """Turn packed bags into visual prompts.
 
+        Bags of at least `absorb_from` instances are read one by one in chunks; all others together.
+
         Args:
             instances: float, (M_total, D): the bags' instances, one bag after another; D is `input_dim`,
-                or `encoder_hidden_size` without an input projection.
+                or `encoder_hidden_size` without an input projection. A NumPy array, such as a bag's
+                `features_view()`, is read in chunks and need not fit into memory; without gradients only.
             bag_sizes: B positive integers that sum to M_total.
             output_attentions: also return the cross-attention weights (needs memory heads x R x M_total per layer).
+            coords: int, (M_total, 2) or (M_total, 3): each instance's cell, see `grid_layout`; read if `ppeg` is
+                "grid" alone.
 
         Raises:
-            ModelError: a bag is empty, or sizes and instances do not fit.
+            ModelError: a bag is empty, an instance is NaN or infinite, sizes and instances do not fit, cells are
+                needed and unknown, or a long bag cannot be read as asked.
         """
         sizes = [int(size) for size in bag_sizes]
         self._check(instances, sizes)
-        if self.input_projection is not None:
-            instances = self.input_projection(instances)
-        queries = self.query_tokens.expand(len(sizes), -1, -1)
-        prompt, weights = self.qformer(queries, instances, sizes, output_attentions)
-        return MivpgOutput(prompt, weights if output_attentions else None)
+        prompts: dict[int, Tensor] = {}
+        weights: dict[int, tuple[Tensor, ...]] = {}
+        for places, bags in self._runs(instances, sizes, coords):
+            queries = self.query_tokens.expand(len(places), -1, -1)
+            run_prompts, run_weights = self.qformer(queries, bags, output_attentions)
+            prompts.update(zip(places, run_prompts, strict=True))
+            if output_attentions:
+                weights.update(zip(places, zip(*run_weights, strict=True), strict=True))
+        order = range(len(sizes))
+        layers = tuple(zip(*(weights[place] for place in order), strict=True)) if output_attentions else None
+        return MivpgOutput(torch.stack([prompts[place] for place in order]), layers)
 
-    def _check(self, instances: Tensor, sizes: list[int]) -> None:
+    def _runs(self, instances: Bag, sizes: list[int], coords: Tensor | None) -> Iterator[tuple[list[int], Bags]]:
+        """Yield what the Q-Former reads at a time, with the bags' places: short ones at once, then each long one."""
+        limit = self.config.absorb_from
+        long = [place for place, size in enumerate(sizes) if limit is not None and size >= limit]
+        short = [place for place in range(len(sizes)) if place not in long]
+        bags = split(instances, sizes)
+        layout = self._layouts(sizes, coords)
+        if long:
+            self._check_long(instances, max(sizes))
+        if short:
+            like = self.query_tokens
+            packed = torch.cat([as_tensor(bags[place]) for place in short]) if long else as_tensor(instances)
+            packed = packed.to(like.device, like.dtype)
+            packed = packed if self.input_projection is None else self.input_projection(packed)
+            yield short, Packed(packed, [sizes[place] for place in short], layout(short))
+        for place in long:
+            yield [place], self._stream(bags[place], layout([place]))
+
+    def _layouts(self, sizes: list[int], coords: Tensor | None) -> Callable[[list[int]], PpegLayout | None]:
+        """Return what makes the PPEG layout of some bags, given their places."""
+        kind, device = self.config.ppeg, self.query_tokens.device
+        if kind == "grid" and (coords is None or len(coords) != sum(sizes)):
+            grid_layout(coords, sizes)  # which says what is wrong
+        cells = coords.to(device).split(sizes) if kind == "grid" and coords is not None else ()
+
+        def layout(places: list[int]) -> PpegLayout | None:
+            own = [sizes[place] for place in places]
+            if kind == "grid":
+                return grid_layout(torch.cat([cells[place] for place in places]), own)
+            return sequence_layout(own, device=device) if kind == "sequence" else None
+
+        return layout
+
+    def _stream(self, bag: Bag, layout: PpegLayout | None) -> Stream:
+        """Cut a long bag into chunks of what the Q-Former reads."""
+        like, projection = self.query_tokens, self.input_projection
+        chunks = split(bag, chunk_length(self.config.chunk_size, like.device))
+        changes = self.config.csa_carry == "cumulative" and len(self.config.layers_with_csa) > 0
+        if isinstance(bag, Tensor):
+            chunks = chunks if projection is None else project(chunks, projection, like)
+        elif projection is not None or changes:
+            chunks = spool(chunks, projection, like)
+        return Stream(chunks, like, layout)
+
+    def _check_long(self, instances: Bag, size: int) -> None:
+        if self.training and self.config.attention_probs_dropout_prob > 0:
+            raise ModelError(
+                f"attention_probs_dropout_prob is {self.config.attention_probs_dropout_prob}, which a bag of {size} "
+                "instances cannot be trained with: from absorb_from on, weights are never held; set it to 0, or "
+                "absorb_from to None where memory allows"
+            )
+        if torch.is_grad_enabled() and not isinstance(instances, Tensor):
+            raise ModelError("an array is read in chunks without gradients; use torch.no_grad(), or give a tensor")
+        if self.config.ppeg != "none" and not isinstance(instances, Tensor):
+            raise ModelError("an array is read in chunks, and PPEG needs all instances at a time; give a tensor")
+
+    def _check(self, instances: Bag, sizes: list[int]) -> None:
         dim = self.config.input_dim or self.config.encoder_hidden_size
         if not sizes:
             raise ModelError("no bag was given; give at least one")
@@ -314,3 +340,9 @@ class MivpgModel(PreTrainedModel):
             raise ModelError(f"instances have shape {tuple(instances.shape)}; this model reads (M, {dim})")
         if sum(sizes) != len(instances):
             raise ModelError(f"bag sizes sum to {sum(sizes)}, but {len(instances)} instances were given")
+        row = first_not_finite(instances)
+        if row is not None:
+            place = bisect_right(list(accumulate(sizes)), row)
+            raise ModelError(
+                f"bag {place}: instance {row - sum(sizes[:place])} holds NaN or infinity; extract its slide again"
+            )
