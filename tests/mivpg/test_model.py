@@ -110,7 +110,7 @@ def test_packed_bags_give_what_each_bag_gives_alone(absorb_from: int | None) -> 
 @pytest.mark.parametrize("absorb_from", [None, 1, 17])
 def test_nan_in_one_bag_does_not_reach_the_others(absorb_from: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_model(absorb_from=absorb_from, chunk_size=20)
-    monkeypatch.setattr(model, "_check", lambda *_: None)  # which would refuse it
+    monkeypatch.setattr("wsi_mivpg.mivpg.model._refuse_not_finite", lambda *_: None)  # which would refuse it
     instances, sizes = torch.randn(78, 40), [60, 1, 17]
     poisoned = instances.clone()
     poisoned[60] = torch.nan

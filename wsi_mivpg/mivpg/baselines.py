@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from wsi_mivpg.errors import ModelError
 from wsi_mivpg.mivpg.attention import MultiHeadAttention, Packed, ZeroStartLinear
 from wsi_mivpg.mivpg.configuration import MivpgConfig
-from wsi_mivpg.mivpg.model import MivpgModel, MivpgOutput
+from wsi_mivpg.mivpg.model import MivpgModel, MivpgOutput, checked_sizes, input_dim
 
 MAX_FULL_ATTENTION = 20_000
 """Most instances per bag that `full_self_attention` takes: 20 000 squared comparisons per head and layer."""
@@ -222,29 +222,6 @@ ADAPTERS: dict[str, Callable[[MivpgConfig], nn.Module]] = {
 """What a recipe may name. Called with packed ``instances (M_total, D)`` and ``bag_sizes``; returns `MivpgOutput`."""
 
 
-def input_dim(config: MivpgConfig) -> int:
-    """Return the width D of the instances that a configuration's adapter reads."""
-    return config.input_dim or config.encoder_hidden_size
-
-
 def over_instances(weights: Tensor, size: int) -> Tensor:
     """Keep the first `size` columns of (heads, R, size + R) weights and let each row sum to 1 again."""
     return F.normalize(weights[..., :size].float(), p=1, dim=-1)
-
-
-def checked_sizes(instances: Tensor, bag_sizes: Sequence[int] | Tensor, dim: int) -> list[int]:
-    """Return the bag sizes as integers.
-
-    Raises:
-        ModelError: no bag, an empty bag, instances of another width, or sizes that do not sum to their number.
-    """
-    sizes = [int(size) for size in bag_sizes]
-    if not sizes:
-        raise ModelError("no bag was given; give at least one")
-    if min(sizes) < 1:
-        raise ModelError(f"bag {sizes.index(min(sizes))} holds no instance; leave slides without tissue out")
-    if instances.ndim != 2 or instances.shape[1] != dim:
-        raise ModelError(f"instances have shape {tuple(instances.shape)}; this adapter reads (M, {dim})")
-    if sum(sizes) != len(instances):
-        raise ModelError(f"bag sizes sum to {sum(sizes)}, but {len(instances)} instances were given")
-    return sizes

@@ -260,8 +260,8 @@ class MivpgModel(PreTrainedModel):
             ModelError: a bag is empty, an instance is NaN or infinite, sizes and instances do not fit, cells are
                 needed and unknown, or a long bag cannot be read as asked.
         """
-        sizes = [int(size) for size in bag_sizes]
-        self._check(instances, sizes)
+        sizes = checked_sizes(instances, bag_sizes, input_dim(self.config))
+        _refuse_not_finite(instances, sizes)
         prompts: dict[int, Tensor] = {}
         weights: dict[int, tuple[Tensor, ...]] = {}
         for places, bags in self._runs(instances, sizes, coords):
@@ -330,19 +330,34 @@ class MivpgModel(PreTrainedModel):
         if self.config.ppeg != "none" and not isinstance(instances, Tensor):
             raise ModelError("an array is read in chunks, and PPEG needs all instances at a time; give a tensor")
 
-    def _check(self, instances: Bag, sizes: list[int]) -> None:
-        dim = self.config.input_dim or self.config.encoder_hidden_size
-        if not sizes:
-            raise ModelError("no bag was given; give at least one")
-        if min(sizes) < 1:
-            raise ModelError(f"bag {sizes.index(min(sizes))} holds no instance; leave slides without tissue out")
-        if instances.ndim != 2 or instances.shape[1] != dim:
-            raise ModelError(f"instances have shape {tuple(instances.shape)}; this model reads (M, {dim})")
-        if sum(sizes) != len(instances):
-            raise ModelError(f"bag sizes sum to {sum(sizes)}, but {len(instances)} instances were given")
-        row = first_not_finite(instances)
-        if row is not None:
-            place = bisect_right(list(accumulate(sizes)), row)
-            raise ModelError(
-                f"bag {place}: instance {row - sum(sizes[:place])} holds NaN or infinity; extract its slide again"
-            )
+
+def input_dim(config: MivpgConfig) -> int:
+    """Return the width D of the instances that a configuration's adapter reads."""
+    return config.input_dim or config.encoder_hidden_size
+
+
+def checked_sizes(instances: Bag, bag_sizes: Sequence[int] | Tensor, dim: int) -> list[int]:
+    """Return the bag sizes as integers.
+
+    Raises:
+        ModelError: no bag, an empty bag, instances of another width, or sizes that do not sum to their number.
+    """
+    sizes = [int(size) for size in bag_sizes]
+    if not sizes:
+        raise ModelError("no bag was given; give at least one")
+    if min(sizes) < 1:
+        raise ModelError(f"bag {sizes.index(min(sizes))} holds no instance; leave slides without tissue out")
+    if instances.ndim != 2 or instances.shape[1] != dim:
+        raise ModelError(f"instances have shape {tuple(instances.shape)}; this model reads (M, {dim})")
+    if sum(sizes) != len(instances):
+        raise ModelError(f"bag sizes sum to {sum(sizes)}, but {len(instances)} instances were given")
+    return sizes
+
+
+def _refuse_not_finite(instances: Bag, sizes: list[int]) -> None:
+    row = first_not_finite(instances)
+    if row is not None:
+        place = bisect_right(list(accumulate(sizes)), row)
+        raise ModelError(
+            f"bag {place}: instance {row - sum(sizes[:place])} holds NaN or infinity; extract its slide again"
+        )

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from wsi_mivpg.errors import ModelError
-from wsi_mivpg.mivpg.baselines import GatedAttentionPooling, checked_sizes, input_dim
+from wsi_mivpg.mivpg.baselines import GatedAttentionPooling
 from wsi_mivpg.mivpg.configuration import MivpgConfig
-from wsi_mivpg.mivpg.model import MivpgModel, MivpgOutput
+from wsi_mivpg.mivpg.model import MivpgModel, MivpgOutput, checked_sizes, input_dim
 from wsi_mivpg.mivpg.ppeg import NO_CELL
 
 
