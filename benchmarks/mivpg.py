@@ -1,6 +1,7 @@
 """Time and peak memory of MIVPG's correlated self-attention and its peers, 1,000 to 1,000,000 instances, in one run.
 
-    python benchmarks/mivpg.py [--device cuda --dtype bfloat16] [--sizes 1000,10000,...] [--layers 4] [--json FILE]
+    python benchmarks/mivpg.py [--device cuda --dtype bfloat16 --flops] [--sizes 1000,10000,...] [--layers 4]
+                               [--json FILE] [--plot FILE.png]
 
 All methods are the same Q-Former (width 768, 12 heads, 32 queries, instances of 1408) and differ in what correlates
 the instances before each cross-attention. Every figure is a process of its own, in turn; peak memory is what it takes
@@ -25,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from wsi_mivpg.bags import FeatureBag
 from wsi_mivpg.mivpg import MivpgConfig, MivpgModel
@@ -129,8 +131,10 @@ def build(method: str, layers: int) -> MivpgModel:
     return model
 
 
-def one(method: str, size: int, train: bool, layers: int, device: str, dtype: str, repeats: int) -> dict[str, float]:
-    """Measure one figure in this process."""
+def one(
+    method: str, size: int, train: bool, layers: int, device: str, dtype: str, repeats: int, flops: bool
+) -> dict[str, float]:
+    """Measure one figure in this process; `flops` adds a pass that counts them, and the device's own ceiling."""
     precision = getattr(torch, dtype)
     model = build(method, layers).to(device, precision)
     run(model, torch.randn(64, WIDTH, device=device, dtype=precision), train)  # libraries loaded, threads started
@@ -140,7 +144,30 @@ def one(method: str, size: int, train: bool, layers: int, device: str, dtype: st
         bag = streamed_bag(Path(folder), size) if "streamed" in method else random_bag(size, device, precision)
         seconds = [run(model, bag, train) for _ in range(repeats)]
         peak = peak_bytes(device) - before
-    return {"seconds": statistics.median(seconds), "peak_bytes": peak, "bag_bytes": size * WIDTH * bag.itemsize}
+        counted = counted_flops(model, bag, train, precision) if flops else {}
+    return {
+        "seconds": statistics.median(seconds),
+        "peak_bytes": peak,
+        "bag_bytes": size * WIDTH * bag.itemsize,
+        **counted,
+    }
+
+
+def counted_flops(model: MivpgModel, bag: Any, train: bool, dtype: torch.dtype) -> dict[str, float]:
+    """Count the floating point operations of a pass, recomputed ones too, and time a plain matrix product beside."""
+    model.requires_grad_(train)  # the counter trips over parameters that want gradients where none are made
+    with FlopCounterMode(display=False) as counter:
+        run(model, bag, train)
+    side = 8192 if model.device.type == "cuda" else 2048
+    square = torch.randn(side, side, device=model.device, dtype=dtype)
+    square @ square
+    synchronise(model)
+    began = time.perf_counter()
+    for _ in range(10):
+        square @ square
+    synchronise(model)
+    ceiling = 10 * 2 * side**3 / (time.perf_counter() - began)
+    return {"flops": counter.get_total_flops(), "ceiling_flops_per_s": ceiling}
 
 
 def random_bag(size: int, device: str, dtype: torch.dtype) -> Tensor:
@@ -202,7 +229,8 @@ def status_bytes(name: str) -> int:
 
 def measured(arguments: argparse.Namespace, method: str, size: int, train: bool) -> dict[str, Any]:
     """Measure one figure in a process of its own; it may run out of time or memory."""
-    request = json.dumps([method, size, train, arguments.layers, arguments.device, arguments.dtype, arguments.repeats])
+    machine = [arguments.layers, arguments.device, arguments.dtype, arguments.repeats, arguments.flops]
+    request = json.dumps([method, size, train, *machine])
     row = {"method": method, "instances": size, "train": train}
     try:
         done = subprocess.run(
@@ -214,6 +242,28 @@ def measured(arguments: argparse.Namespace, method: str, size: int, train: bool)
         lack = done.returncode < 0 or "memory" in done.stderr
         return {**row, "failed": "out of memory" if lack else done.stderr.strip().splitlines()[-1]}
     return {**row, **json.loads(done.stdout.splitlines()[-1])}
+
+
+def measure_sizes(arguments: argparse.Namespace, method: str, train: bool, rows: list[dict[str, Any]]) -> None:
+    """Add the figures of one method that are not in `rows` yet; beyond a size that failed, none is tried."""
+    for size in sorted(arguments.sizes):
+        row = next(
+            (row for row in rows if (row["method"], row["instances"], row["train"]) == (method, size, train)), None
+        )
+        if row is None:
+            row = measured(arguments, method, size, train)
+            rows.append(row)
+            if arguments.json:
+                arguments.json.parent.mkdir(parents=True, exist_ok=True)
+                arguments.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        print(f"{'train' if train else 'forward':<8}{method:<24}{size:>10,}  {cell(row)}", file=sys.stderr)
+        if "failed" in row:
+            return
+
+
+def kept(path: Path | None) -> list[dict[str, Any]]:
+    """Figures of an interrupted run."""
+    return json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else []
 
 
 def exponent(rows: Sequence[dict[str, Any]], key: str) -> float | None:
@@ -240,7 +290,34 @@ def cell(row: dict[str, Any]) -> str:
     """Seconds and peak GiB, or why there are none."""
     if "failed" in row:
         return str(row["failed"])
-    return f"{row['seconds']:.3g} s, {row['peak_bytes'] / GIB:.2f} GiB"
+    text = f"{row['seconds']:.3g} s, {row['peak_bytes'] / GIB:.2f} GiB"
+    if "flops" not in row:
+        return text
+    speed = row["flops"] / row["seconds"]
+    return f"{text}, {speed / 1e12:.3g} TFLOP/s ({speed / row['ceiling_flops_per_s']:.0%} of a plain product)"
+
+
+def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw forward time and peak memory over instances, both axes logarithmic."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    for axis, key, unit, label in zip(
+        axes, ("seconds", "peak_bytes"), (1, GIB), ("forward, s", "peak beyond the model, GiB"), strict=True
+    ):
+        for method in dict.fromkeys(row["method"] for row in rows):
+            own = [row for row in rows if row["method"] == method and not row["train"] and key in row]
+            slope = exponent(own, key)
+            name = method if slope is None else f"{method}: M^{slope:.2f}"
+            axis.loglog([row["instances"] for row in own], [row[key] / unit for row in own], "o-", label=name)
+        axis.set(xlabel="instances M", ylabel=label)
+        axis.grid(True, which="both", alpha=0.2)
+        axis.legend(fontsize=7)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
 
 
 def goals(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -272,29 +349,27 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--limit-s", type=float, default=600)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="figures as they come; what is there is not measured again")
+    parser.add_argument("--flops", action="store_true", help="TFLOP/s too, beside those of a plain matrix product")
+    parser.add_argument("--plot", type=Path, help="a PNG of forward time and memory; needs matplotlib")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         print(json.dumps(one(*json.loads(arguments.one))))
         return
-    rows: list[dict[str, Any]] = []
+    rows = kept(arguments.json)
     for train in [mode == "train" for mode in arguments.modes]:
         for method in arguments.methods:
-            for size in arguments.sizes:
-                if train and "streamed" in method:
-                    continue
-                rows.append(measured(arguments, method, size, train))
-                print(f"{'train' if train else 'forward':<8}{method:<24}{size:>10,}  {cell(rows[-1])}", file=sys.stderr)
+            if not (train and "streamed" in method):
+                measure_sizes(arguments, method, train, rows)
     threads = os.environ.get("OMP_NUM_THREADS") or torch.get_num_threads()
     machine = f"{arguments.device}, {arguments.dtype}, {threads} threads, torch {torch.__version__}"
     print(f"{machine}, {arguments.layers} layers")
     for train in [mode == "train" for mode in arguments.modes]:
         print(f"\n**{'Training step' if train else 'Forward'}**\n\n{table(rows, train)}")
     print("\n" + "\n".join(f"- {line}" for line in goals(rows)))
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    if arguments.plot:
+        plot(rows, arguments.plot)
 
 
 if __name__ == "__main__":

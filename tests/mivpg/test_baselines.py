@@ -171,6 +171,18 @@ def test_before_training_full_self_attention_is_the_plain_qformer() -> None:
         assert torch.equal(full(bag, [20]).visual_prompt, plain(bag, [20]).visual_prompt)
 
 
+def test_full_self_attention_stands_where_csa_would() -> None:
+    config = MivpgConfig(**SIZES, csa_layers=[2])
+    full, ours = ADAPTERS["full_self_attention"](config), ADAPTERS["mivpg"](config)
+    assert _layers_with_csa(full) == _layers_with_csa(ours) == {2}
+    after = MivpgConfig(**SIZES, csa_position="post")
+    assert _layers_with_csa(ADAPTERS["full_self_attention"](after)) == {0}
+
+
+def _layers_with_csa(adapter: torch.nn.Module) -> set[int]:
+    return {int(name.split(".")[3]) for name in adapter.state_dict() if ".csa." in name}
+
+
 def test_the_plain_qformer_has_no_correlation_and_leaves_the_callers_configuration_alone() -> None:
     config = MivpgConfig(**SIZES)
     assert not [name for name in ADAPTERS["qformer"](config).state_dict() if ".csa." in name]

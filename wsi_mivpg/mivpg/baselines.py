@@ -204,10 +204,8 @@ def full_self_attention(config: MivpgConfig) -> MivpgModel:
     """The Q-Former with exact self-attention among instances where MIVPG has CSA: what CSA approximates."""
     model = plain_qformer(config)
     model.config.absorb_from = None  # all pairs need all instances at a time
-    for layer in model.qformer.encoder.layer:
-        crossattention = cast(Any, layer).crossattention
-        if crossattention is not None:
-            crossattention.csa = FullSelfAttention(config)
+    for index in config.layers_with_csa:
+        cast(Any, model.qformer.encoder.layer[index]).crossattention.csa = FullSelfAttention(config)
     return model
 
 
