@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from wsi_mivpg import __version__
-from wsi_mivpg.cli import bags, cohort, console, doctor, encoders, evaluate, extract, info, report, train
+from wsi_mivpg.cli import bags, cohorts, console, doctor, encoders, evaluate, extract, info, report, train
 from wsi_mivpg.errors import RecipeError, WsiMivpgError
 
 app = typer.Typer(
@@ -48,7 +48,8 @@ app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("train", epilog=train.EXAMPLES)(train.train)
 app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.add_typer(bags.app, name="bags")
-app.add_typer(cohort.app, name="cohort")
+app.add_typer(cohorts.app, name="cohorts")
+app.add_typer(cohorts.app, name="cohort", hidden=True)  # as it was called
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
