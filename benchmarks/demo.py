@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from wsi_mivpg.bags import FeatureBag
-from wsi_mivpg.captioner import SlideCaptioner
+from wsi_mivpg.captioner import SlideCaptioner, in_memory
 from wsi_mivpg.cohorts.case import Case, read_manifest
 from wsi_mivpg.evaluation import Evaluation, evaluate, most_frequent
 from wsi_mivpg.evaluation.colour import colour_accuracy, colour_statistics
@@ -122,9 +122,8 @@ def score_cohort(captioner: SlideCaptioner, cases: Sequence[Case], out: Path, se
 
 def write(captioner: SlideCaptioner, bags: Sequence[np.ndarray], batch: int = 8) -> list[str]:
     """Return the text that the model writes for each bag."""
-    tensors = [torch.from_numpy(bag) for bag in bags]
-    batches = [tensors[i : i + batch] for i in range(0, len(tensors), batch)]
-    return [made.text for group in batches for made in captioner.generate(group)]
+    cases = [in_memory(str(place), torch.from_numpy(bag)) for place, bag in enumerate(bags)]
+    return [made.text for made in captioner.generate(cases, batch_size=batch)]
 
 
 def derangement(ids: Sequence[str], seed: int) -> dict[str, str]:

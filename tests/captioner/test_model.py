@@ -1,148 +1,114 @@
-"""The captioner trains only what it should, writes the same text in any batch, and comes back from disk as it was."""
+"""Any adapter reads cases of slides; bags made otherwise, and sequences that are too long, are refused."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 
-from tests.provenance import bag_on_disk
-from wsi_mivpg.bags import FeatureBag
-from wsi_mivpg.captioner import CaptionerConfig, SlideCaptioner
-from wsi_mivpg.captioner.model import IGNORED, pad_labels
+from tests.provenance import PROVENANCE, bag_on_disk
+from tests.tiny_captioner import MIVPG, REPORTS, tiny_config
+from wsi_mivpg.bags import FeatureBag, write_bag
+from wsi_mivpg.captioner import CaptionerConfig, CaseBags, SlideCaptioner, in_memory, pack, read_case
+from wsi_mivpg.captioner.configuration import KNOWN_ADAPTERS
+from wsi_mivpg.captioner.sequences import pad_labels
 from wsi_mivpg.errors import BagError, ModelError
 
-REPORTS = ["benign", "adenocarcinoma in 20%", "squamous, 5%", "necrosis"]
 
-
-def _bags() -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(7)
-    return [torch.randn(count, 12, generator=generator) for count in (3, 9, 5, 7)]
-
-
-def _overfitted(config: CaptionerConfig) -> SlideCaptioner:
+def _captioner(base: Path, **changes: Any) -> SlideCaptioner:
     torch.manual_seed(0)
-    captioner = SlideCaptioner.create(config).train()
-    bags = _bags()
-    packed, sizes = torch.cat(bags), [len(bag) for bag in bags]
-    optimiser = torch.optim.AdamW([p for p in captioner.parameters() if p.requires_grad], lr=5e-3)
-    for _ in range(400):
-        optimiser.zero_grad()
-        loss = captioner(packed, sizes, reports=REPORTS).loss
-        loss.backward()
-        optimiser.step()
-        if loss < 0.02:
-            break
-    captioner.eval()
+    captioner = SlideCaptioner.create(tiny_config(base, trains="adapter", **changes)).eval()
+    with torch.no_grad():  # CSA and PPEG start at zero: here they shall matter
+        for name, parameter in captioner.mivpg.named_parameters():
+            if "csa" in name or "ppeg" in name:
+                parameter.normal_(std=0.3)
     return captioner
 
 
-def test_four_bags_are_learned_by_heart_batched_and_one_by_one(tiny_config: CaptionerConfig) -> None:
-    captioner, bags = _overfitted(tiny_config), _bags()
-    together = captioner.generate(bags)
-    assert [one.text for one in together] == REPORTS
-    for bag, one in zip(bags, together, strict=True):
-        alone = captioner.generate([bag])[0]
-        assert alone.text == one.text
-        assert alone.mean_logprob == pytest.approx(one.mean_logprob, abs=1e-3)
-        assert one.attention.shape == (len(bag),)
+def _slide_bag(path: Path, count: int) -> FeatureBag:
+    rng = np.random.default_rng(count)
+    grid = np.column_stack([np.arange(count) % 4, np.arange(count) // 4]).astype(np.int32)
+    provenance = replace(PROVENANCE, slide_id=path.stem)
+    features = rng.standard_normal((count, 12)).astype(np.float16)
+    write_bag(path, features, grid * 443, np.ones(count, np.float32), provenance, grid=grid)
+    return FeatureBag.open(path)
+
+
+@pytest.mark.parametrize("adapter", KNOWN_ADAPTERS)
+def test_every_adapter_learns_and_writes(adapter: str, tiny_language_model: Path, cases: list[CaseBags]) -> None:
+    captioner = _captioner(tiny_language_model, adapter=adapter).train()
+    labels = pad_labels([captioner.encode_report(text) for text in REPORTS])
+    captioner(**pack(cases), labels=labels).loss.backward()
+    without = [name for name, p in captioner.named_parameters() if p.requires_grad and p.grad is None]
+    assert not without
+    captioner.eval()
+    together = captioner.generate(cases)
+    for one, case in zip(together, cases, strict=True):
+        assert captioner.generate([case])[0].token_ids == one.token_ids
+        assert one.attention.shape == (len(case),)
         assert float(one.attention.sum()) == pytest.approx(1, abs=1e-5)
-        assert not one.hit_length_limit
-        assert -0.5 < one.mean_logprob < 0
 
 
-def test_a_cut_report_says_so(tiny_config: CaptionerConfig) -> None:
-    cut = _overfitted(tiny_config).generate(_bags()[:1], max_new_tokens=3)[0]
-    assert cut.text == "ben"
-    assert cut.hit_length_limit
+@torch.no_grad()
+def test_only_the_hierarchical_adapter_knows_where_slides_end(tiny_language_model: Path) -> None:
+    features = torch.randn(9, 12, generator=torch.Generator().manual_seed(0))
+    one, two = in_memory("a", features), in_memory("a", features[:3], features[3:])
+    for adapter, same in (("mivpg", True), ("gated_abmil", True), ("hierarchical", False)):
+        captioner = _captioner(tiny_language_model, adapter=adapter)
+        prompts = [captioner.visual_prompt(**pack([case]))[0] for case in (one, two)]
+        assert torch.allclose(*prompts, atol=1e-6) == same, adapter
 
 
-def test_the_loss_is_that_of_the_report_tokens_alone(tiny_config: CaptionerConfig) -> None:
-    captioner = SlideCaptioner.create(tiny_config).eval()
-    bags, ids = _bags()[:2], [captioner.encode_report(text) for text in REPORTS[:2]]
-    packed, sizes = torch.cat(bags), [3, 9]
-    loss = captioner(packed, sizes, labels=pad_labels(ids)).loss
-    prefix, _ = captioner._prefix(packed, sizes, output_attentions=False)
-    total = torch.zeros(())
-    for row, report in zip(prefix, ids, strict=True):
-        sequence = torch.cat([row[None], captioner._embed(torch.tensor([report]))], dim=1)
-        logits = captioner.language_model(inputs_embeds=sequence).logits[0, len(row) - 1 : -1]
-        total = total + torch.nn.functional.cross_entropy(logits, torch.tensor(report), reduction="sum")
-    torch.testing.assert_close(loss, total / sum(map(len, ids)), atol=1e-5, rtol=1e-5)
+@torch.no_grad()
+@pytest.mark.parametrize("ppeg", ["none", "grid"])
+def test_a_mapped_bag_is_read_as_one_in_memory(tiny_language_model: Path, tmp_path: Path, ppeg: str) -> None:
+    captioner = _captioner(tiny_language_model, mivpg={**MIVPG, "absorb_from": 8, "chunk_size": 5, "ppeg": ppeg})
+    case = read_case("c", [_slide_bag(tmp_path / "s1.h5", 19)])
+    held = CaseBags("c", torch.from_numpy(np.array(case.instances)), case.slide_sizes, case.cells)
+    mapped, together = (captioner.visual_prompt(**pack([one], mapped=True))[0] for one in (case, held))
+    torch.testing.assert_close(mapped, together, atol=1e-5, rtol=1e-5)
+    one, two = (captioner.generate([which])[0] for which in (case, held))
+    assert one.token_ids == two.token_ids
+    torch.testing.assert_close(one.attention, two.attention, atol=1e-6, rtol=1e-4)
 
 
-def test_what_stands_after_a_report_has_no_influence(tiny_config: CaptionerConfig) -> None:
-    captioner = SlideCaptioner.create(tiny_config).eval()
-    labels = pad_labels([captioner.encode_report("benign")])
-    longer = torch.cat([labels, torch.full((1, 5), IGNORED)], dim=1)
-    bag = _bags()[0]
-    torch.testing.assert_close(captioner(bag, [3], labels=labels).loss, captioner(bag, [3], labels=longer).loss)
+@torch.no_grad()
+def test_places_matter_with_positions_and_only_then(tiny_language_model: Path, tmp_path: Path) -> None:
+    case = read_case("c", [_slide_bag(tmp_path / "s1.h5", 12), _slide_bag(tmp_path / "s2.h5", 7)])
+    assert case.cells is not None
+    moved = replace(case, cells=case.cells * torch.tensor([2, 3, 1]))
+    for ppeg, same in (("grid", False), ("none", True)):
+        captioner = _captioner(tiny_language_model, mivpg={**MIVPG, "ppeg": ppeg})
+        prompts = [captioner.visual_prompt(**pack([one]))[0] for one in (case, moved)]
+        assert torch.equal(*prompts) == same
+    captioner = _captioner(tiny_language_model, mivpg={**MIVPG, "ppeg": "grid"})
+    with pytest.raises(ModelError, match=r"case 'c': .*coords"):
+        captioner.generate([replace(case, cells=None)])
 
 
-def test_the_frozen_base_gets_no_gradient_and_stays_in_evaluation_mode(tiny_config: CaptionerConfig) -> None:
-    captioner = SlideCaptioner.create(tiny_config).train()
-    captioner(torch.cat(_bags()), [3, 9, 5, 7], reports=REPORTS).loss.backward()
-    for name, parameter in captioner.named_parameters():
-        is_base = name.startswith("language_model.") and "lora_" not in name
-        assert (parameter.grad is None) == is_base, name
-    assert captioner.mivpg.training
-    assert not captioner.language_model.training
+def test_the_loss_over_parts_of_a_batch_weighs_tokens_equally(tiny_language_model: Path, cases: list[CaseBags]) -> None:
+    captioner = _captioner(tiny_language_model)
+    labels = [captioner.encode_report(text) for text in REPORTS]
+    count = sum(map(len, labels))
+    whole = captioner(**pack(cases), labels=pad_labels(labels)).loss
+    parts = [
+        captioner(**pack(cases[part]), labels=pad_labels(labels[part]), num_items_in_batch=torch.tensor(count)).loss
+        for part in (slice(0, 1), slice(1, 4))
+    ]
+    torch.testing.assert_close(sum(parts), whole, atol=1e-5, rtol=1e-5)
 
 
-def test_prompt_tokens_start_as_long_as_the_token_embeddings(tiny_config: CaptionerConfig) -> None:
-    captioner = SlideCaptioner.create(tiny_config).eval()
-    visual = captioner._prefix(_bags()[1], [9], output_attentions=False)[0][0, :4]
-    tokens = captioner.language_model.get_input_embeddings().weight
-    assert float(visual.detach().norm(dim=1).mean()) == pytest.approx(
-        float(tokens.detach().norm(dim=1).mean()), rel=0.5
-    )
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_a_saved_model_comes_back_as_it_was(tiny_config: CaptionerConfig, tmp_path: Path, dtype: torch.dtype) -> None:
-    captioner = SlideCaptioner.create(tiny_config).eval()
-    captioner.save_pretrained(tmp_path, dtype=dtype)
-    again = SlideCaptioner.from_pretrained(tmp_path)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
-    assert not any(".base_layer." in name for name in safetensors.torch.load_file(tmp_path / "model.safetensors"))
-    for name, tensor in captioner.trained_state().items():
-        assert torch.equal(again.trained_state()[name], tensor.to(dtype).float()), name
-    if dtype == torch.float32:
-        assert captioner.generate(_bags())[1].text == again.generate(_bags())[1].text
-
-
-def test_missing_and_unexpected_tensors_are_named(tiny_config: CaptionerConfig, tmp_path: Path) -> None:
-    SlideCaptioner.create(tiny_config).save_pretrained(tmp_path)
-    file = tmp_path / "model.safetensors"
-    tensors = safetensors.torch.load_file(file)
-    tensors["stranger"] = tensors.pop("language_projection.bias")
-    safetensors.torch.save_file(tensors, file)
-    with pytest.raises(ModelError, match=r"missing \['language_projection.bias'\].*unexpected \['stranger'\]"):
-        SlideCaptioner.from_pretrained(tmp_path)
-
-
-def test_damaged_and_foreign_folders_are_refused(tiny_config: CaptionerConfig, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="cannot read"):
-        SlideCaptioner.from_pretrained(tmp_path)
-    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(ModelError, match="not the configuration of a report model"):
-        SlideCaptioner.from_pretrained(tmp_path)
-    SlideCaptioner.create(tiny_config).save_pretrained(tmp_path)
-    (tmp_path / "model.safetensors").write_bytes(b"cut")
-    with pytest.raises(ModelError, match="cannot read"):
-        SlideCaptioner.from_pretrained(tmp_path)
-
-
-def test_another_base_model_is_refused(tiny_config: CaptionerConfig, tmp_path: Path) -> None:
-    SlideCaptioner.create(tiny_config).save_pretrained(tmp_path)
-    settings = json.loads((tmp_path / "config.json").read_text())
-    settings["language_model_sha256"] = "0" * 64
-    (tmp_path / "config.json").write_text(json.dumps(settings))
-    with pytest.raises(ModelError, match="give the same base model"):
-        SlideCaptioner.from_pretrained(tmp_path)
+def test_a_sequence_longer_than_the_language_models_is_refused_with_its_numbers(
+    tiny_base_of: Any, cases: list[CaseBags]
+) -> None:
+    captioner = _captioner(tiny_base_of("opt"), prompt_template=None)
+    with pytest.raises(
+        ModelError, match="4 visual tokens, 6 of the prompt and 300 of the report are more than the 256"
+    ):
+        captioner(**pack(cases[:1]), labels=torch.full((1, 300), 5))
+    assert captioner(**pack(cases[:1]), labels=torch.full((1, 246), 5)).loss.isfinite()
 
 
 @pytest.mark.parametrize(
@@ -167,9 +133,16 @@ def test_a_bag_that_does_not_state_what_the_model_asks_is_refused_with_a_way_out
         captioner.check_bag(FeatureBag.open(tmp_path / "bare.npy"))
 
 
-def test_unknown_language_models_and_lora_layers_are_refused(tiny_config: CaptionerConfig) -> None:
-    tiny_config.lora = {**(tiny_config.lora or {}), "target_modules": ["no_such_layer"]}
-    with pytest.raises(ModelError, match="lora"):
-        SlideCaptioner.create(tiny_config)
-    with pytest.raises(ModelError, match="cannot load the language model 'nowhere'"):
-        SlideCaptioner.create(CaptionerConfig(language_model="nowhere"))
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"adapter": "magic"}, "adapter is 'magic'; choose from 'mivpg'"),
+        ({"trains": "some"}, "trains is 'some'; choose from 'adapter', 'lora', 'lora-4bit', 'full'"),
+        ({"trains": "lora", "lora": {"rank": 8}}, r"lora has unknown settings \['rank'\]"),
+        ({"prompt_template": "hello"}, "prompt_template 'hello' has no {prompt}"),
+        ({"adapter": "hierarchical", "mivpg": {"ppeg": "grid"}}, "set ppeg to 'none'"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused(settings: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ModelError, match=complaint):
+        CaptionerConfig(**settings)

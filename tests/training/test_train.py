@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tests.provenance import PROVENANCE
 from tests.tiny_captioner import ADAPTER, REPORTS, tiny_base
 from wsi_mivpg.bags import write_bag
-from wsi_mivpg.captioner import SlideCaptioner
+from wsi_mivpg.captioner import SlideCaptioner, in_memory
 from wsi_mivpg.cohorts.case import Case
 from wsi_mivpg.errors import CohortError, OutputError
 from wsi_mivpg.training import Recipe, train
@@ -92,7 +92,7 @@ def test_the_loss_falls_and_the_model_is_loadable(tmp_path: Path) -> None:
     assert result.final_loss < 1.5
     captioner = SlideCaptioner.from_pretrained(result.model_dir)
     assert captioner.config.encoder == PROVENANCE.encoder
-    assert captioner.generate([torch.randn(4, 12)])[0].text
+    assert captioner.generate([in_memory("a", torch.randn(4, 12))])[0].text
 
 
 def test_cases_that_cannot_be_trained_on_are_named(tmp_path: Path) -> None:

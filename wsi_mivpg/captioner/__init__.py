@@ -1,10 +1,22 @@
-"""MIVPG in front of any Hugging Face causal language model: bags in, report texts out.
+"""An adapter in front of any Hugging Face language model: cases of bags in, report texts out.
 
 It reads features and provenance only; slides and files of bags are other rooms' work.
 """
 
 from wsi_mivpg.captioner.configuration import CaptionerConfig
+from wsi_mivpg.captioner.generated import Generated
+from wsi_mivpg.captioner.inputs import CaseBags, draw, in_memory, pack, read_case
 from wsi_mivpg.captioner.language_models import load_language_model
-from wsi_mivpg.captioner.model import Generated, SlideCaptioner
+from wsi_mivpg.captioner.model import SlideCaptioner
 
-__all__ = ["CaptionerConfig", "Generated", "SlideCaptioner", "load_language_model"]
+__all__ = [
+    "CaptionerConfig",
+    "CaseBags",
+    "Generated",
+    "SlideCaptioner",
+    "draw",
+    "in_memory",
+    "load_language_model",
+    "pack",
+    "read_case",
+]

@@ -1,42 +1,66 @@
-"""What a report model is made of, and which bags it may read."""
+"""What a report model is made of, what of it trains, how it writes, and which bags it may read."""
 
-from typing import Any
+from typing import Any, Literal
 
 from transformers import PreTrainedConfig
 
-DEFAULT_LORA: dict[str, Any] = {
-    "r": 8,
-    "alpha": 16,
-    "dropout": 0.05,
-    "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"],
-}
+from wsi_mivpg.errors import ModelError
+from wsi_mivpg.mivpg.baselines import ADAPTERS
+
+HIERARCHICAL = "hierarchical"
+KNOWN_ADAPTERS = (*ADAPTERS, HIERARCHICAL)
+TRAINS = ("adapter", "lora", "lora-4bit", "full")
+DEFAULT_LORA: dict[str, Any] = {"r": 8, "alpha": 16, "dropout": 0.05, "target_modules": "all-linear"}
 
 
 class CaptionerConfig(PreTrainedConfig):
     """Configuration of `SlideCaptioner`.
 
     Args:
-        mivpg: arguments of `MivpgConfig`; its ``input_dim`` is the bag's feature width.
-        language_model: ``"smollm2-135m-instruct"``, a local folder, or a Hugging Face id.
-        language_model_sha256: hash of the base weights that the adapter was trained on; ``None`` for hub ids.
-        lora: ``{"r", "alpha", "dropout", "target_modules"}``, or ``None`` to leave the language model as it is.
-        prompt: the user's turn, after the visual prompt.
-        max_new_tokens: default limit on a report's length.
+        adapter: what turns a bag into the visual prompt: a key of `wsi_mivpg.mivpg.baselines.ADAPTERS`, or
+            "hierarchical", which pools each slide first (the paper's third scenario).
+        mivpg: arguments of `MivpgConfig`, which the other adapters read too; its ``input_dim`` is the bag's feature
+            width.
+        language_model: ``"smollm2-135m-instruct"``, a local folder, or a Hugging Face id: a causal or a
+            sequence-to-sequence language model, or a BLIP-2, whose language model it is then.
+        language_model_revision: its commit on the Hugging Face hub; ``None`` for local folders.
+        language_model_sha256: hash of the base weights that this model was trained on.
+        trains: ``"adapter"``: adapter and projection alone, as in the paper; ``"lora"``: and low-rank updates of the
+            language model; ``"lora-4bit"``: the same over a base held in 4 bits, on CUDA; ``"full"``: everything.
+        lora: ``{"r", "alpha", "dropout", "target_modules"}``; `target_modules` is ``"all-linear"`` or names of layers.
+            What is not given is as in `DEFAULT_LORA`. Read with LoRA alone.
+        prompt: what is asked, after the visual prompt.
+        prompt_template: text around the prompt, with ``{prompt}`` in its place. ``None``: the tokenizer's chat template
+            if it has one, which is then written here, so that a later tokenizer changes nothing; else the prompt alone.
+        max_new_tokens: limit on a report's length in tokens when it is written.
+        max_report_tokens: limit on a report's length in tokens, end token included, in training.
+        generation: how this model writes unless `generate` is told otherwise: names of Hugging Face's
+            ``GenerationConfig`` such as ``num_beams``, ``repetition_penalty``, ``no_repeat_ngram_size``; its
+            ``eos_token_id`` is the token that ends a report, in place of the tokenizer's end token.
         encoder, encoder_weights_sha256, feature_dim, target_mpp, tile_px: the contract with bags; a bag with
             other values is refused. ``None`` accepts any.
         demonstration: trained on invented data; reports must say so.
+
+    Raises:
+        ModelError: an unknown adapter, way of training or LoRA setting, or a template without ``{prompt}``.
     """
 
     model_type = "wsi_mivpg_captioner"
 
     def __init__(
         self,
+        adapter: str = "mivpg",
         mivpg: dict[str, Any] | None = None,
         language_model: str = "smollm2-135m-instruct",
+        language_model_revision: str | None = None,
         language_model_sha256: str | None = None,
+        trains: Literal["adapter", "lora", "lora-4bit", "full"] = "adapter",
         lora: dict[str, Any] | None = None,
         prompt: str = "Describe the tissue.",
+        prompt_template: str | None = None,
         max_new_tokens: int = 96,
+        max_report_tokens: int = 512,
+        generation: dict[str, Any] | None = None,
         encoder: str | None = None,
         encoder_weights_sha256: str | None = None,
         feature_dim: int | None = None,
@@ -45,12 +69,26 @@ class CaptionerConfig(PreTrainedConfig):
         demonstration: bool = False,
         **kwargs: Any,
     ) -> None:
+        _one_of("adapter", adapter, KNOWN_ADAPTERS)
+        _one_of("trains", trains, TRAINS)
+        if unknown := sorted((lora or {}).keys() - DEFAULT_LORA.keys()):
+            raise ModelError(f"lora has unknown settings {unknown}; known are {sorted(DEFAULT_LORA)}")
+        if prompt_template is not None and "{prompt}" not in prompt_template:
+            raise ModelError(f"prompt_template {prompt_template!r} has no {{prompt}}; write where the prompt goes")
+        if adapter == HIERARCHICAL and (mivpg or {}).get("ppeg") == "grid":
+            raise ModelError("the adapter 'hierarchical' reads whole slides, which lie in no grid; set ppeg to 'none'")
+        self.adapter = adapter
         self.mivpg = dict(mivpg or {})
         self.language_model = language_model
+        self.language_model_revision = language_model_revision
         self.language_model_sha256 = language_model_sha256
-        self.lora = None if lora is None else {**DEFAULT_LORA, **lora}
+        self.trains = trains
+        self.lora = {**DEFAULT_LORA, **(lora or {})} if trains.startswith("lora") else None
         self.prompt = prompt
+        self.prompt_template = prompt_template
         self.max_new_tokens = max_new_tokens
+        self.max_report_tokens = max_report_tokens
+        self.generation = dict(generation or {})
         self.encoder = encoder
         self.encoder_weights_sha256 = encoder_weights_sha256
         self.feature_dim = feature_dim
@@ -58,3 +96,8 @@ class CaptionerConfig(PreTrainedConfig):
         self.tile_px = tile_px
         self.demonstration = demonstration
         super().__init__(**kwargs)
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ModelError(f"{name} is {value!r}; choose from {', '.join(map(repr, known))}")

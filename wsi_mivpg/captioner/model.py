@@ -1,59 +1,52 @@
-"""SlideCaptioner: visual prompt ++ instruction ++ report, in one sequence of a frozen language model.
+"""SlideCaptioner: bags through the adapter and a projection into a language model that reads embeddings.
 
-Only the adapter, the projection and LoRA are trained, saved and loaded; the base comes from `language_models`.
+Only what trains is saved and loaded; the base comes from `language_models`. How sequences are put together is said in
+`sequences`, how reports are written in `generation`.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
-import peft
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.modeling_outputs import CausalLMOutput
+from transformers.generation.streamers import BaseStreamer
+from transformers.modeling_outputs import CausalLMOutput, Seq2SeqLMOutput
 
-from wsi_mivpg.atomic import replaced, write_text
-from wsi_mivpg.bags import CONTRACT, FeatureBag, agree, require_contract
-from wsi_mivpg.captioner.configuration import CaptionerConfig
-from wsi_mivpg.captioner.language_models import language_model_sha256, load_language_model
+from wsi_mivpg.bags import FeatureBag
+from wsi_mivpg.captioner.configuration import HIERARCHICAL, CaptionerConfig
+from wsi_mivpg.captioner.generated import Generated
+from wsi_mivpg.captioner.generation import base_end_ids, forget_generation_defaults, generate
+from wsi_mivpg.captioner.inputs import CaseBags, refuse_other_bags
+from wsi_mivpg.captioner.language_models import find_language_model, load_language_model
+from wsi_mivpg.captioner.saving import find_model, read_config, read_trained, write_model
+from wsi_mivpg.captioner.sequences import (
+    Wording,
+    chat_template,
+    check_length,
+    join_prompts,
+    report_logits,
+    report_loss,
+    start_like_tokens,
+)
+from wsi_mivpg.captioner.trainable import autocast_to_base, make_trainable, recompute_layers, set_mode
 from wsi_mivpg.errors import ModelError
 from wsi_mivpg.mivpg import MivpgConfig, MivpgModel
+from wsi_mivpg.mivpg.baselines import ADAPTERS
+from wsi_mivpg.mivpg.chunks import Bag, as_tensor
+from wsi_mivpg.mivpg.scenarios import HierarchicalMivpg
 
-IGNORED = -100
-WEIGHTS_FILE = "model.safetensors"
-CONFIG_FILE = "config.json"
-
-
-@dataclass(frozen=True)
-class Generated:
-    """One report.
-
-    Attributes:
-        text: the report.
-        attention: float32 (M,), sums to 1: how much each instance was read, the mean over heads, queries and
-            cross-attention layers. A hint at where the model looked, not a proof of why it wrote what it wrote.
-        hit_length_limit: the text was cut at `max_new_tokens`.
-        mean_logprob: mean natural log-probability of the written tokens.
-    """
-
-    text: str
-    attention: Tensor
-    hit_length_limit: bool
-    mean_logprob: float
+Base = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
 
 class SlideCaptioner(PreTrainedModel):
-    """MIVPG adapter, a linear projection, and a causal language model with optional LoRA."""
+    """An adapter (`mivpg`, whichever the configuration names), a linear projection, and a language model."""
 
     config_class = CaptionerConfig
     base_model_prefix = "captioner"
     main_input_name = "instances"
+    supports_gradient_checkpointing = True
     config: CaptionerConfig
 
     def __init__(
@@ -61,83 +54,103 @@ class SlideCaptioner(PreTrainedModel):
     ) -> None:
         super().__init__(config)
         self.tokenizer = tokenizer
-        self.mivpg = MivpgModel(MivpgConfig(**config.mivpg))
+        adapter = MivpgConfig(**config.mivpg)
+        self.mivpg = HierarchicalMivpg(adapter) if config.adapter == HIERARCHICAL else ADAPTERS[config.adapter](adapter)
         embedding = cast(nn.Embedding, language_model.get_input_embeddings())
-        self.language_projection = nn.Linear(self.mivpg.config.hidden_size, embedding.embedding_dim)
-        _start_like_tokens(self.language_projection, embedding.weight)
-        self.language_model = _with_lora(language_model, config.lora)
-        self.prompt_ids: list[int] = tokenizer(chat_prompt(config.prompt), add_special_tokens=False)["input_ids"]
-        self.end_id = int(cast(int, tokenizer.eos_token_id))
+        self.language_projection = nn.Linear(adapter.hidden_size, embedding.embedding_dim)
+        start_like_tokens(self.language_projection, language_model)
+        self.language_model = make_trainable(language_model, config)
+        encoder_decoder = bool(language_model.config.is_encoder_decoder)
+        if config.prompt_template is None and not encoder_decoder:
+            config.prompt_template = chat_template(tokenizer)
+        end = config.generation.get("eos_token_id", tokenizer.eos_token_id)
+        self.end_id = int(end[0] if isinstance(end, list) else end)
+        self.wording = Wording(
+            tokenizer, config.prompt_template, encoder_decoder, self.end_id, embedding.num_embeddings
+        )
+        self.prompt_ids = self.wording.prompt_ids(config.prompt)
+        self.num_visual_tokens = adapter.num_query_tokens
+        self.base_end_ids = base_end_ids(self.language_model)
+        forget_generation_defaults(self.language_model)
         for module in self.modules():
             cast(Any, module)._is_hf_initialized = True
         cast(Any, self).post_init()  # untyped in transformers
 
     @classmethod
-    def create(cls, config: CaptionerConfig) -> Self:
-        """Build an untrained captioner around its language model; notes the base's hash in `config`.
+    def create(cls, config: CaptionerConfig, *, dtype: torch.dtype = torch.float32) -> Self:
+        """Build an untrained captioner around its language model; notes the base's commit and hash in `config`.
+
+        Args:
+            config: what to build.
+            dtype: of the frozen base; what trains is float32.
 
         Raises:
             ModelError: the language model cannot be loaded, or its weights are not the ones in `config`.
         """
-        found = language_model_sha256(config.language_model)
-        expected = config.language_model_sha256
+        base = find_language_model(config.language_model, config.language_model_revision)
+        found, expected = base.sha256(), config.language_model_sha256
         if expected is not None and found != expected:
             raise ModelError(
                 f"language model {config.language_model!r} has weights {found}, but this report model was trained "
                 f"on {expected}; give the same base model"
             )
-        language_model, tokenizer = load_language_model(config.language_model)
-        config.language_model_sha256 = found
-        return cls(config, language_model, tokenizer)
+        loaded = load_language_model(base, dtype=dtype, in_4_bits=config.trains == "lora-4bit")
+        config.language_model_revision, config.language_model_sha256 = base.revision, found
+        return cls(config, *loaded)
+
+    @classmethod
+    def from_blip2(
+        cls,
+        path_or_id: str | Path,
+        *,
+        config: CaptionerConfig | None = None,
+        kv: Literal["pretrained", "fresh"] = "pretrained",
+        revision: str | None = None,
+    ) -> Self:
+        """Start from a published BLIP-2: its Q-Former, its projection and its language model; see `blip2`."""
+        from wsi_mivpg.captioner.blip2 import start_from_blip2  # which builds this class
+
+        return start_from_blip2(cls, str(path_or_id), config or CaptionerConfig(prompt="a photo of"), kv, revision)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
         cls,
         pretrained_model_name_or_path: str | Path,
         *,
-        language_model: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = None,
+        revision: str | None = None,
+        language_model: str | Path | Base | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> Self:
-        """Load a folder that `save_pretrained` wrote, in evaluation mode, trained tensors in float32.
+        """Load what `save_pretrained` wrote, in evaluation mode, trained tensors in float32.
 
         Args:
-            pretrained_model_name_or_path: the folder.
-            language_model: a base model and tokenizer to use instead of loading the one that the folder names.
+            pretrained_model_name_or_path: a folder, or an id on the Hugging Face hub.
+            revision: commit, branch or tag on the hub.
+            language_model: where the base model is, if not where the configuration says; or a loaded model and its
+                tokenizer. Its weights must be those of the training.
+            dtype: of the frozen base.
 
         Raises:
             ModelError: a file is missing or damaged, or its tensors are not exactly this model's.
         """
-        folder = Path(pretrained_model_name_or_path)
+        folder = find_model(pretrained_model_name_or_path, revision)
         config = read_config(folder)
-        model = cls(config, *language_model) if language_model else cls.create(config)
+        if isinstance(language_model, tuple):
+            model = cls(config, *language_model)
+        else:
+            if language_model is not None:
+                config.language_model, config.language_model_revision = str(language_model), None
+            model = cls.create(config, dtype=dtype)
         model.load_trained(folder)
         model.train(False)
         return model
 
     def load_trained(self, folder: Path) -> None:
-        """Load the trained tensors of a folder; the set of keys and every shape must match exactly.
-
-        Raises:
-            ModelError: the file is missing or damaged, or tensors are missing, unexpected, or of another shape.
-        """
-        file = folder / WEIGHTS_FILE
-        try:
-            loaded = safetensors.torch.load_file(file)
-        except (OSError, SafetensorError) as error:
-            raise ModelError(f"cannot read {file}: {error}; copy the model folder again") from error
-        own = self.trained_state()
-        missing, unexpected = sorted(own.keys() - loaded.keys()), sorted(loaded.keys() - own.keys())
-        wrong = sorted(key for key in own.keys() & loaded.keys() if own[key].shape != loaded[key].shape)
-        if missing or unexpected or wrong:
-            raise ModelError(
-                f"{file} does not fit its {CONFIG_FILE}: missing {missing}, unexpected {unexpected}, "
-                f"other shape {wrong}; copy both files from the same training"
-            )
-        with torch.no_grad():
-            for key, tensor in own.items():
-                tensor.copy_(loaded[key])
+        """Load the trained tensors of a folder; see `read_trained`."""
+        read_trained(self, folder)
 
     def trained_state(self) -> dict[str, Tensor]:
-        """Return the tensors that training changes, by name: adapter, projection, LoRA."""
+        """Return the tensors that training changes, by name: adapter, projection, and of the language model's some."""
         return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
 
     def save_pretrained(  # type: ignore[override]
@@ -148,27 +161,27 @@ class SlideCaptioner(PreTrainedModel):
         is_main_process: bool = True,
         **_: Any,
     ) -> None:
-        """Write the trained tensors as `dtype` and the configuration; the base model is not copied.
+        """Write the trained tensors as `dtype` and the configuration; the base model is named, not copied.
 
         Raises:
             OutputError: the folder cannot be written.
         """
-        if not is_main_process:
-            return
-        folder = Path(save_directory)
-        tensors = {name: tensor.to("cpu", dtype).contiguous() for name, tensor in self.trained_state().items()}
-        with replaced(folder / WEIGHTS_FILE) as temporary:
-            safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt"})
-        write_text(folder / CONFIG_FILE, self.config.to_json_string())
+        if is_main_process:
+            write_model(self, Path(save_directory), dtype)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the training mode of what is trained; the frozen base stays in evaluation mode."""
+        """Set the training mode of what is trained; what is frozen stays in evaluation mode."""
         super().train(mode)
-        self.language_model.eval()
-        for name, module in self.language_model.named_modules():
-            if "lora_" in name:
-                module.train(mode)
+        set_mode(self.language_model, mode)
         return self
+
+    def gradient_checkpointing_enable(self, *_: Any, **__: Any) -> None:
+        """Compute the language model's intermediate results again in backward rather than keep them."""
+        recompute_layers(self.language_model, True)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep intermediate results for backward."""
+        recompute_layers(self.language_model, False)
 
     def check_bag(self, bag: FeatureBag) -> None:
         """Refuse a bag that was made with other settings than the model was trained on.
@@ -177,177 +190,89 @@ class SlideCaptioner(PreTrainedModel):
             ModelError: naming both values and the way out.
             BagError: the bag does not state a value that the model asks for.
         """
-        asked = tuple(name for name in CONTRACT if getattr(self.config, name) is not None)
-        for name in asked:
-            expected, found = getattr(self.config, name), getattr(bag, name)
-            if found is not None and not agree(expected, found):
-                raise ModelError(
-                    f"bag of slide {bag.slide_id!r} has {name} {found!r}, but this model was trained on "
-                    f"{expected!r}; extract the slide again with the model's encoder, "
-                    f"{self.config.encoder!r} at {self.config.target_mpp} µm per pixel"
-                )
-        require_contract(bag, asked)
+        refuse_other_bags(self.config, bag)
 
     def encode_report(self, text: str) -> list[int]:
         """Return a report's token ids with the end token."""
-        ids: list[int] = self.tokenizer(text.strip(), add_special_tokens=False)["input_ids"]
-        return [*ids, self.end_id]
+        return self.wording.report_ids(text)
+
+    def visual_prompt(
+        self,
+        instances: Bag,
+        slide_sizes: Sequence[Sequence[int]],
+        coords: Tensor | None = None,
+        output_attentions: bool = False,
+    ) -> tuple[Tensor, tuple[tuple[Tensor, ...], ...]]:
+        """Return what the language model reads of each case, before the prompt.
+
+        Args:
+            instances: float, (M_total, feature_dim), packed; an array is read in chunks where the adapter can.
+            slide_sizes: per case, its slides' numbers of instances.
+            coords: int64 (M_total, 3): column, row, slide; read with PPEG alone.
+            output_attentions: also return the weights per layer and case, (heads, R, M_case).
+        """
+        sizes: list[Any] = [[int(size) for size in case] for case in slide_sizes]
+        if self.config.adapter != HIERARCHICAL:
+            sizes = [sum(case) for case in sizes]
+        in_chunks = isinstance(self.mivpg, MivpgModel) and self.mivpg.config.ppeg == "none"
+        if isinstance(instances, Tensor) or not in_chunks or torch.is_grad_enabled():
+            projection = self.language_projection.weight
+            instances = as_tensor(instances).to(projection.device, projection.dtype)
+        adapted = self.mivpg(instances, sizes, output_attentions=output_attentions, coords=coords)
+        return self.language_projection(adapted.visual_prompt), adapted.cross_attentions or ()
 
     def forward(
         self,
-        instances: Tensor,
-        bag_sizes: Sequence[int] | Tensor,
-        reports: Sequence[str] | None = None,
-        labels: Tensor | None = None,
+        instances: Bag,
+        slide_sizes: Sequence[Sequence[int]],
+        labels: Tensor,
+        coords: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
         **_: Any,
-    ) -> CausalLMOutput:
-        """Compute the mean cross-entropy per report token (end token included).
+    ) -> CausalLMOutput | Seq2SeqLMOutput:
+        """Compute the cross-entropy per report token (end token included); the prompts are not part of it.
 
         Args:
             instances: float, (M_total, feature_dim), packed.
-            bag_sizes: B positive integers that sum to M_total.
-            reports: B texts; or give `labels`.
+            slide_sizes: per case, its slides' numbers of instances.
             labels: int64, (B, T): report token ids, -100 after each report's end.
+            coords: int64 (M_total, 3): column, row, slide of each instance; needed with PPEG on the grid alone.
+            num_items_in_batch: divide the sum by so many tokens, of a larger batch, rather than by this batch's own.
 
         Returns:
             loss, and logits float (B, T, vocabulary) at the report's positions only.
 
         Raises:
-            ModelError: neither or both of reports and labels, or a bag is empty.
+            ModelError: a case is empty, sizes do not fit, or the sequence is longer than the language model's.
         """
-        if (reports is None) == (labels is None):
-            raise ModelError("give either reports or labels")
-        if labels is None:
-            labels = pad_labels([self.encode_report(text) for text in cast(Sequence[str], reports)]).to(self.device)
-        prefix, _weights = self._prefix(instances, bag_sizes, output_attentions=False)
-        inputs = labels[:, :-1].masked_fill(labels[:, :-1] == IGNORED, self.end_id)
-        # Reports end where they end: what follows is causal and ignored, so that no attention mask is needed.
-        sequence = torch.cat([prefix, self._embed(inputs)], dim=1)
-        logits = self.language_model(
-            inputs_embeds=sequence, logits_to_keep=labels.shape[1], use_cache=False, return_dict=True
-        ).logits
-        loss = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED)
-        return CausalLMOutput(loss=loss, logits=logits)
+        visual, _weights = self.visual_prompt(instances, slide_sizes, coords)
+        self.check_length(len(self.prompt_ids), labels.shape[1])
+        with autocast_to_base(self.language_model):
+            prompts, mask = join_prompts(self.language_model, list(visual), [self.prompt_ids] * len(visual))
+            logits = report_logits(self.language_model, prompts, mask, labels, self.end_id)
+        loss = report_loss(logits, labels, num_items_in_batch)
+        output = Seq2SeqLMOutput if self.wording.encoder_decoder else CausalLMOutput
+        return output(loss=loss, logits=logits)
 
-    @torch.inference_mode()
-    def generate(self, bags: Sequence[Tensor], **generation: Any) -> list[Generated]:
-        """Write one report per bag; greedy unless `generation` (arguments of Hugging Face's generate) says otherwise.
-
-        Prefixes have one length, so that a batch needs no padding and writes what one-by-one calls write.
-
-        Args:
-            bags: float, (M, feature_dim) each; any float dtype.
+    def check_length(self, prompt: int, report: int) -> None:
+        """Refuse a prompt and a report of so many tokens where the language model has too few positions.
 
         Raises:
-            ModelError: no bag, an empty bag, or another feature width.
+            ModelError: naming the numbers of tokens and the limit.
         """
-        if self.training:
-            raise ModelError("generate needs evaluation mode; call .eval() first")
-        limit = int(generation.pop("max_new_tokens", self.config.max_new_tokens))
-        if not bags:
-            return []
-        instances = torch.cat([bag.to(self.device, self.language_projection.weight.dtype) for bag in bags])
-        prefix, weights = self._prefix(instances, [len(bag) for bag in bags], output_attentions=True)
-        written = cast(Any, self.language_model).generate(
-            inputs_embeds=prefix,
-            attention_mask=torch.ones(prefix.shape[:2], dtype=torch.long, device=prefix.device),
-            max_new_tokens=limit,
-            eos_token_id=self.end_id,
-            pad_token_id=self.end_id,
-            return_dict_in_generate=True,
-            output_logits=True,
-            **{"do_sample": False, **generation},
-        )
-        logprobs = self._logprobs(written)
-        layers = tuple(zip(*weights, strict=True))
-        return [
-            self._generated(ids.tolist(), row, torch.stack(bag_layers))
-            for ids, row, bag_layers in zip(written.sequences, logprobs, layers, strict=True)
-        ]
+        check_length(self.language_model, self.num_visual_tokens, prompt, report)
 
-    def _logprobs(self, written: Any) -> Tensor:
-        """Log-probabilities (B, T) of the written tokens; of each row's own beam with beam search."""
-        beams = getattr(written, "beam_indices", None)
-        scores: Tensor = cast(Any, self.language_model).compute_transition_scores(
-            written.sequences, written.logits, beams, normalize_logits=True
-        )
-        return scores.float()
-
-    def _generated(self, ids: list[int], logprobs: Tensor, weights: Tensor) -> Generated:
-        """Cut at the end token; weights (layers, heads, R, M) -> attention (M,)."""
-        ended = self.end_id in ids
-        length = ids.index(self.end_id) if ended else len(ids)
-        counted = min(length + 1, len(logprobs)) if ended else len(logprobs)
-        attention = weights.float().mean(dim=(0, 1, 2))
-        text = cast(str, self.tokenizer.decode(ids[:length], skip_special_tokens=True)).strip()
-        mean_logprob = float(logprobs[:counted].mean())
-        return Generated(text, (attention / attention.sum()).cpu(), not ended, mean_logprob)
-
-    def _prefix(
-        self, instances: Tensor, bag_sizes: Sequence[int] | Tensor, output_attentions: bool
-    ) -> tuple[Tensor, tuple[tuple[Tensor, ...], ...]]:
-        """Return visual prompt ++ instruction as embeddings (B, R + P, width), and the attention weights."""
-        adapted = self.mivpg(instances, bag_sizes, output_attentions=output_attentions)
-        visual = self.language_projection(adapted.visual_prompt)
-        prompt = self._embed(torch.tensor([self.prompt_ids], device=visual.device))
-        prefix = torch.cat([visual.to(prompt.dtype), prompt.expand(len(visual), -1, -1)], dim=1)
-        return prefix, adapted.cross_attentions or ()
-
-    def _embed(self, ids: Tensor) -> Tensor:
-        embedded: Tensor = cast(Any, self.language_model).get_input_embeddings()(ids)
-        return embedded
-
-
-def chat_prompt(prompt: str) -> str:
-    """Return the instruction as a user's turn, followed by the start of the assistant's."""
-    return f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
-
-
-def pad_labels(token_ids: Sequence[Sequence[int]]) -> Tensor:
-    """Return int64 (B, T) token ids, -100 after each row's end."""
-    rows = [torch.tensor(ids, dtype=torch.long) for ids in token_ids]
-    return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=IGNORED)
-
-
-def read_config(folder: Path) -> CaptionerConfig:
-    """Read a model folder's configuration without loading weights.
-
-    Raises:
-        ModelError: the file is missing or is not a report model's.
-    """
-    file = folder / CONFIG_FILE
-    try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read {file}: {error}; give a folder that `wsi-mivpg train` wrote") from error
-    if not isinstance(settings, dict) or settings.get("model_type") != CaptionerConfig.model_type:
-        raise ModelError(f"{file} is not the configuration of a report model; give a folder that `train` wrote")
-    return CaptionerConfig(**settings)
-
-
-def _start_like_tokens(projection: nn.Linear, embeddings: Tensor) -> None:
-    """Initialise so that prompt tokens, made of layer-normed queries, are as long as token embeddings."""
-    mean_norm = float(embeddings.detach().float().norm(dim=1).mean())
-    with torch.no_grad():
-        nn.init.normal_(projection.weight, std=mean_norm / (projection.in_features * projection.out_features) ** 0.5)
-        nn.init.zeros_(projection.bias)
-
-
-def _with_lora(language_model: PreTrainedModel, lora: dict[str, Any] | None) -> PreTrainedModel:
-    """Freeze the base and put LoRA matrices into it if asked."""
-    language_model.requires_grad_(False)
-    if lora is None:
-        return language_model
-    known = {"r", "alpha", "dropout", "target_modules"}
-    if unknown := sorted(lora.keys() - known):
-        raise ModelError(f"lora has unknown settings {unknown}; known are {sorted(known)}")
-    settings = peft.LoraConfig(
-        r=lora["r"],
-        lora_alpha=lora["alpha"],
-        lora_dropout=lora["dropout"],
-        target_modules=lora["target_modules"],
-    )
-    try:
-        return cast(PreTrainedModel, peft.inject_adapter_in_model(settings, language_model))
-    except ValueError as error:
-        raise ModelError(f"lora: {error}; name linear layers of the language model") from error
+    def generate(
+        self,
+        cases: Sequence[CaseBags],
+        prompts: Sequence[str] | None = None,
+        *,
+        samples: int = 1,
+        batch_size: int = 8,
+        seed: int | None = None,
+        streamer: BaseStreamer | None = None,
+        **generation: Any,
+    ) -> list[Generated]:
+        """Write reports; see `generation.generate`."""
+        asked = [self.config.prompt] if prompts is None else list(prompts)
+        return generate(self, cases, asked, samples, batch_size, seed, streamer, generation)

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from wsi_mivpg.atomic import write_text
 from wsi_mivpg.bags import FeatureBag
-from wsi_mivpg.captioner import Generated, SlideCaptioner
+from wsi_mivpg.captioner import Generated, SlideCaptioner, read_case
 from wsi_mivpg.errors import BagError
 from wsi_mivpg.evidence import attention_rgba, attention_share_of_top, top_tiles
 from wsi_mivpg.extraction import SlideInput, SlideSettings
@@ -75,8 +74,7 @@ def describe_case(
     captioner.check_bag(bag)
     if not len(bag):
         raise BagError(f"{slide.shown if slide else bag_path}: no tissue found, so there is nothing to report on")
-    features = torch.from_numpy(bag.features).to(captioner.device, torch.float32)
-    generated = captioner.generate([features])[0]
+    generated = captioner.generate([read_case(bag.slide_id, [bag])])[0]
     report = _report(bag, generated, captioner, model, seconds + time.perf_counter() - started)
     panel = None if slide is None else _panel(slide, settings, bag, generated, report)
     write_case(out, report, [] if panel is None else [panel])
@@ -152,6 +150,10 @@ def _warnings(bag: FeatureBag, generated: Generated) -> list[str]:
     warnings = []
     if generated.hit_length_limit:
         warnings.append("The text reached the length limit and may be cut off.")
+    if "empty" in generated.flags:
+        warnings.append("The model wrote nothing.")
+    if "repetition" in generated.flags:
+        warnings.append("The text repeats itself and should not be relied on.")
     if len(bag) < FEW_TILES:
         warnings.append(f"Only {len(bag)} tiles of tissue were found; the report stands on little.")
     if lost := len(bag.unreadable):

@@ -92,8 +92,8 @@ def align(captioner: SlideCaptioner, examples: Sequence[Example], settings: Alig
         for chosen in order.split(settings.batch_size)[: settings.steps - len(losses)]:
             batch = collate([examples[int(index)] for index in chosen])
             reports = [tuple(row[row >= 0].tolist()) for row in batch["labels"]]
-            prompt = captioner.mivpg(batch["instances"], batch["bag_sizes"]).visual_prompt
-            words, steps = reader(captioner.language_projection(prompt))
+            prompt, _ = captioner.visual_prompt(batch["instances"], batch["slide_sizes"])
+            words, steps = reader(prompt)
             wanted_steps = torch.stack([targets.steps(texts[report]) for report in reports])
             stated = ~wanted_steps.isnan()
             wanted_words = torch.stack([targets.words(report) for report in reports])

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from wsi_mivpg.bags import CONTRACT, FeatureBag, agree, require_contract
 from wsi_mivpg.captioner import SlideCaptioner
-from wsi_mivpg.captioner.model import pad_labels
+from wsi_mivpg.captioner.sequences import pad_labels
 from wsi_mivpg.cohorts.case import Case
 from wsi_mivpg.errors import CohortError
 
@@ -96,14 +96,14 @@ class Collator:
         self.batches_made = 0
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
-        """Return instances float32 (M_total, D), bag_sizes int64 (B,) and labels int64 (B, T)."""
+        """Return instances float32 (M_total, D), slide_sizes (each case as one) and labels int64 (B, T)."""
         rng = np.random.default_rng((self.seed, self.batches_made))
         self.batches_made += 1
         labels = [example.reports[rng.integers(len(example.reports))] for example in examples]
         bags = [self._drop(example.features, rng) for example in examples]
         return {
             "instances": torch.cat(bags).float(),
-            "bag_sizes": torch.tensor([len(bag) for bag in bags]),
+            "slide_sizes": [[len(bag)] for bag in bags],
             "labels": pad_labels(labels),
         }
 

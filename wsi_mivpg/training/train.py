@@ -26,6 +26,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from wsi_mivpg.atomic import canonical_hash, write_text
 from wsi_mivpg.bags import FeatureBag
 from wsi_mivpg.captioner import CaptionerConfig, SlideCaptioner
+from wsi_mivpg.captioner.trainable import hold_frozen_in
 from wsi_mivpg.cohorts.case import Case
 from wsi_mivpg.errors import CohortError, OutputError
 from wsi_mivpg.training.alignment import align
@@ -74,7 +75,7 @@ def train(recipe: Recipe, cases: Sequence[Case], out_dir: Path, *, resume: bool 
     if checkpoint is None and recipe.alignment.steps:
         align(captioner, examples, recipe.alignment, recipe.seed)
     if recipe.precision == "bf16":
-        hold_base_in_bf16(captioner)
+        hold_frozen_in(captioner.language_model, torch.bfloat16)
     collator = Collator(recipe.seed, recipe.optim.instance_dropout)
     log = JsonLinesLog(out_dir / LOG_FILE)
     trainer = _ResumableTrainer(
@@ -101,6 +102,7 @@ def captioner_config(recipe: Recipe, bag: FeatureBag) -> CaptionerConfig:
     return CaptionerConfig(
         mivpg={**model.mivpg.model_dump(), "input_dim": bag.feature_dim},
         language_model=model.language_model,
+        trains="lora" if model.lora else "adapter",
         lora=model.lora.model_dump() if model.lora else None,
         prompt=model.prompt,
         max_new_tokens=model.max_new_tokens,
@@ -111,13 +113,6 @@ def captioner_config(recipe: Recipe, bag: FeatureBag) -> CaptionerConfig:
         tile_px=bag.tile_px,
         demonstration=model.demonstration,
     )
-
-
-def hold_base_in_bf16(captioner: SlideCaptioner) -> None:
-    """Hold the frozen weights in bfloat16, so that autocast does not convert them at every step."""
-    for parameter in captioner.language_model.parameters():
-        if not parameter.requires_grad:
-            parameter.data = parameter.data.to(torch.bfloat16)
 
 
 class JsonLinesLog(TrainerCallback):
