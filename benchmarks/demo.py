@@ -50,7 +50,7 @@ def main() -> None:
     SlideCaptioner.from_pretrained(arguments.out / "model").save_pretrained(model_dir, dtype=torch.float16)
     captioner = SlideCaptioner.from_pretrained(model_dir)
     results: dict[str, Any] = {"steps": recipe.optim.steps, "cohorts": {}}
-    for cohort in recipe.cohorts:
+    for cohort in recipe.data.cohorts:
         cases = read_manifest(data / f"{cohort['name']}.jsonl")
         results["cohorts"][cohort["name"]] = score_cohort(captioner, cases, arguments.out, recipe.seed)
     (arguments.out / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")

@@ -33,6 +33,10 @@ class RecipeError(WsiMivpgError):
     """A training recipe is malformed."""
 
 
+class TrainingError(WsiMivpgError):
+    """A training cannot go on: its loss or its gradient is not a number."""
+
+
 class CohortError(WsiMivpgError):
     """A cohort manifest or its source of tiles is malformed."""
 

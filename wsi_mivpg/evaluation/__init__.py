@@ -14,12 +14,13 @@ from wsi_mivpg.evaluation.evaluate import (
     load_truths,
 )
 from wsi_mivpg.evaluation.fields import ReportFields, extract_fields
-from wsi_mivpg.evaluation.metrics import signature, text_scores, tokenise
+from wsi_mivpg.evaluation.metrics import cider, signature, text_scores, tokenise
 
 __all__ = [
     "Evaluation",
     "FieldScores",
     "ReportFields",
+    "cider",
     "evaluate",
     "extract_fields",
     "load_predictions",

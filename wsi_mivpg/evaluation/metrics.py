@@ -47,3 +47,25 @@ def text_scores(predictions: Mapping[str, str], references: Mapping[str, Sequenc
     bleu, _ = Bleu(4).compute_score(wanted, written, verbose=0)
     rouge, _ = Rouge().compute_score(wanted, written)
     return {**{f"bleu_{n}": float(score) for n, score in enumerate(bleu, 1)}, "rouge_l": float(rouge)}
+
+
+def cider(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> float:
+    """Return CIDEr-D (0..10, mean over cases), its word weights counted over these references; 0 for a single case.
+
+    Args:
+        predictions: id -> text.
+        references: id -> one or more texts, for the same ids.
+
+    Raises:
+        TextsError: pycocoevalcap is not installed, or there is nothing to score.
+    """
+    try:
+        from pycocoevalcap.cider.cider import Cider
+    except ImportError as error:
+        raise TextsError("text metrics need pycocoevalcap; pip install 'wsi-mivpg[evaluate]'") from error
+    if not predictions:
+        raise TextsError("there are no predictions to score")
+    written = {name: [" ".join(tokenise(text))] for name, text in predictions.items()}
+    wanted = {name: [" ".join(tokenise(text)) for text in references[name]] for name in predictions}
+    score, _ = Cider().compute_score(wanted, written)
+    return float(score)

@@ -8,18 +8,27 @@ steps the text did not depend on the slide). It uses the language model's embedd
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import cast
+from pathlib import Path
+from typing import Any, cast
 
 import torch
+from accelerate import PartialState
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import PrinterCallback, TrainingArguments
 
 from wsi_mivpg.captioner import SlideCaptioner
-from wsi_mivpg.training.data import Collator, Example
-from wsi_mivpg.training.recipe import AlignmentSettings
+from wsi_mivpg.captioner.inputs import pack
+from wsi_mivpg.training.arguments import common_arguments
+from wsi_mivpg.training.checkpoints import WholeCheckpoints, last_checkpoint, steps_done
+from wsi_mivpg.training.data import CaseDataset, EpochOfDraws, Example, Item, Sampling
+from wsi_mivpg.training.progress import Advance, JsonLinesLog, Progress, keep_until
+from wsi_mivpg.training.settings import AlignmentSettings
 
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?) ?%")
 _THRESHOLDS = torch.arange(5, 100, 5)
+_SAVE_EVERY = 500
+LOG_FILE = "log.jsonl"
 
 
 class ReportTargets:
@@ -46,11 +55,16 @@ class ReportTargets:
         return (float(found[1]) >= _THRESHOLDS).float()
 
 
-class _Reader(nn.Module):
-    """Reads the mean prompt token: words by their likeness to the model's token embeddings, percentages linearly."""
+class AlignmentModel(nn.Module):
+    """Adapter and projection, and what reads the mean prompt token: words by their likeness to the language model's
+    token embeddings, percentages linearly.
+    """
 
     def __init__(self, captioner: SlideCaptioner, token_ids: Tensor) -> None:
         super().__init__()
+        self.mivpg = captioner.mivpg
+        self.projection = captioner.language_projection
+        self.visual_prompt = captioner.visual_prompt  # a method: the language model is no part of this module
         table = cast(nn.Embedding, captioner.language_model.get_input_embeddings())
         embeddings = table.weight.detach()[token_ids].float()
         self.register_buffer("directions", F.normalize(embeddings - embeddings.mean(dim=0), dim=1))
@@ -58,53 +72,91 @@ class _Reader(nn.Module):
         self.bias = nn.Parameter(torch.zeros(len(token_ids)))
         self.percentage = nn.Linear(embeddings.shape[1], len(_THRESHOLDS))
 
-    def forward(self, projected: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, R, width of the language model) -> logits (B, V) of words and (B, 19) of percentage steps."""
-        mean = projected.mean(dim=1)
+    def forward(
+        self,
+        instances: Tensor,
+        slide_sizes: list[list[int]],
+        coords: Tensor | None,
+        words: Tensor,
+        percentages: Tensor,
+    ) -> dict[str, Tensor]:
+        """Compare the reading with float (B, V) words and (B, 19) percentage steps; NaN steps are not compared."""
+        mean = self.visual_prompt(instances, slide_sizes, coords)[0].mean(dim=1)
         unit = F.normalize(mean, dim=1)
         likeness = unit @ self.get_buffer("directions").T
-        return self.sharpness * likeness + self.bias, self.percentage(unit * unit.shape[1] ** 0.5)
+        loss = F.binary_cross_entropy_with_logits(self.sharpness * likeness + self.bias, words)
+        stated = ~percentages.isnan()
+        read = self.percentage(unit * unit.shape[1] ** 0.5)
+        if stated.any():
+            loss = loss + F.binary_cross_entropy_with_logits(read[stated], percentages[stated])
+        return {"loss": loss}
 
 
-def align(captioner: SlideCaptioner, examples: Sequence[Example], settings: AlignmentSettings, seed: int) -> float:
-    """Train adapter and projection on `examples`; return the mean loss of the last tenth of the steps.
+class _Collator:
+    """Packs cases with what their drawn reports state."""
+
+    def __init__(self, captioner: SlideCaptioner, targets: ReportTargets) -> None:
+        self.decode = captioner.tokenizer.decode
+        self.targets = targets
+
+    def __call__(self, items: Sequence[Item]) -> dict[str, Any]:
+        reports = [item["report"] for item in items]
+        return {
+            "words": torch.stack([self.targets.words(report) for report in reports]),
+            "percentages": torch.stack([self.targets.steps(str(self.decode(list(report)))) for report in reports]),
+            **pack([item["case"] for item in items]),
+        }
+
+
+def align(
+    captioner: SlideCaptioner,
+    examples: Sequence[Example],
+    settings: AlignmentSettings,
+    seed: int,
+    folder: Path,
+    on_step: Advance = lambda done, total, words: None,
+) -> float:
+    """Train adapter and projection on `examples`; return the mean of the last tenth of the logged losses.
 
     Args:
-        captioner: in any mode; left in training mode. The language model and LoRA are not touched.
-        examples: packed and sampled as in training proper.
+        captioner: left in training mode. The language model and LoRA are not touched.
+        examples: the training cases.
         settings: steps, batch size, learning rate, share of instances left out.
         seed: decides batches and draws.
+        folder: for checkpoints; a stopped alignment goes on from there.
+        on_step: is told how far it is.
     """
-    generator = torch.Generator().manual_seed(seed)
+    if not settings.steps:
+        return float("nan")
     targets = ReportTargets(examples)
-    texts = {
-        report: str(captioner.tokenizer.decode(list(report))) for example in examples for report in example.reports
-    }
-    reader = _Reader(captioner, targets.token_ids)
-    adapter = [*captioner.mivpg.parameters(), *captioner.language_projection.parameters()]
-    optimizer = torch.optim.AdamW([*adapter, *reader.parameters()], lr=settings.lr, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, total_steps=settings.steps, pct_start=0.1)
-    collate = Collator(seed, settings.instance_dropout)
-    captioner.train()
-    losses: list[float] = []
-    while len(losses) < settings.steps:
-        order = torch.randperm(len(examples), generator=generator)
-        for chosen in order.split(settings.batch_size)[: settings.steps - len(losses)]:
-            batch = collate([examples[int(index)] for index in chosen])
-            reports = [tuple(row[row >= 0].tolist()) for row in batch["labels"]]
-            prompt, _ = captioner.visual_prompt(batch["instances"], batch["slide_sizes"])
-            words, steps = reader(prompt)
-            wanted_steps = torch.stack([targets.steps(texts[report]) for report in reports])
-            stated = ~wanted_steps.isnan()
-            wanted_words = torch.stack([targets.words(report) for report in reports])
-            loss = F.binary_cross_entropy_with_logits(words, wanted_words)
-            if stated.any():
-                loss = loss + F.binary_cross_entropy_with_logits(steps[stated], wanted_steps[stated])
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(adapter, 1.0)
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.item())
+    model = AlignmentModel(captioner, targets.token_ids)
+    decayed = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(decayed, settings.lr, total_steps=settings.steps, pct_start=0.1)
+    dataset = CaseDataset(examples, Sampling(seed, instance_dropout=settings.instance_dropout))
+    log, begun = JsonLinesLog(folder / LOG_FILE), last_checkpoint(folder)
+    if PartialState().is_main_process:
+        keep_until(log.path, steps_done(begun) if begun else 0)
+    trainer = WholeCheckpoints(
+        model=model,
+        args=TrainingArguments(
+            output_dir=str(folder),
+            max_steps=settings.steps,
+            per_device_train_batch_size=settings.batch_size,
+            save_steps=_SAVE_EVERY,
+            save_total_limit=1,
+            seed=seed,
+            **common_arguments(),
+        ),
+        train_dataset=dataset,
+        data_collator=_Collator(captioner, targets),
+        optimizers=(decayed, schedule),  # type: ignore[arg-type]  # any schedule will do
+        callbacks=[EpochOfDraws(dataset), Progress(on_step, "alignment, "), log],
+    )
+    trainer.remove_callback(PrinterCallback)
+    if begun is not None and steps_done(begun) >= settings.steps:
+        trainer._load_from_checkpoint(str(begun))
+    else:
+        trainer.train(resume_from_checkpoint=str(begun) if begun else None)
+    losses = [float(entry["loss"]) for entry in log.entries("loss")]
     last = losses[-max(1, len(losses) // 10) :]
     return sum(last) / len(last)

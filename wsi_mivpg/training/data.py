@@ -1,16 +1,19 @@
-"""Cases in memory and packed batches of them. It draws reports and drops instances; it knows no optimiser."""
+"""Cases for training, read from disk when they are asked for, and batches of them.
+
+What is drawn of a case depends on seed, epoch and index alone, not on workers or on what came before.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
-import torch
-from torch import Tensor
 from torch.utils.data import Dataset
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from wsi_mivpg.bags import CONTRACT, FeatureBag, agree, require_contract
+from wsi_mivpg.bags import FeatureBag
 from wsi_mivpg.captioner import SlideCaptioner
+from wsi_mivpg.captioner.inputs import CaseBags, draw, pack, read_case
 from wsi_mivpg.captioner.sequences import pad_labels
 from wsi_mivpg.cohorts.case import Case
 from wsi_mivpg.errors import CohortError
@@ -18,96 +21,112 @@ from wsi_mivpg.errors import CohortError
 
 @dataclass(frozen=True)
 class Example:
-    """A case ready for training: features float16 (M, D) of all its slides, and its reports' token ids."""
+    """A case ready for training: its bags, opened but not read, and the token ids of its report's wordings."""
 
     case_id: str
-    features: Tensor
+    bags: tuple[FeatureBag, ...]
     reports: tuple[tuple[int, ...], ...]
 
 
-class CaseDataset(Dataset[Example]):
-    """All cases of a training, held in memory."""
+@dataclass(frozen=True)
+class Sampling:
+    """What a step may see of a case.
 
-    def __init__(self, examples: Sequence[Example]) -> None:
+    Attributes:
+        seed: of all draws.
+        max_instances: most instances of a case; None for all.
+        instance_dropout: greatest share (0..1) left out besides, drawn uniformly from 0 to this.
+    """
+
+    seed: int
+    max_instances: int | None = None
+    instance_dropout: float = 0.0
+
+
+class Item(TypedDict):
+    """One case of a batch."""
+
+    case: CaseBags
+    report: tuple[int, ...]
+
+
+class CaseDataset(Dataset[Item]):
+    """Cases that are read when they are indexed; with a `sampling` a part of each, else all of it and the first report.
+
+    `epoch` decides the draws; `EpochOfDraws` sets it before the epoch's first batch.
+    """
+
+    def __init__(self, examples: Sequence[Example], sampling: Sampling | None = None) -> None:
         self.examples = list(examples)
+        self.sampling = sampling
+        self.epoch = 0
 
     def __len__(self) -> int:
         return len(self.examples)
 
-    def __getitem__(self, index: int) -> Example:
-        return self.examples[index]
+    def __getitem__(self, index: int) -> Item:
+        example = self.examples[index]
+        case = read_case(example.case_id, example.bags)
+        if self.sampling is None:
+            return {"case": case, "report": example.reports[0]}
+        rng = np.random.default_rng((self.sampling.seed, self.epoch, index))
+        report = example.reports[rng.integers(len(example.reports))]
+        count = sum(case.slide_sizes)
+        kept = max(1, round(count * (1 - rng.uniform(0, self.sampling.instance_dropout))))
+        return {"case": draw(case, min(kept, self.sampling.max_instances or kept), rng), "report": report}
 
 
-def made_alike(cases: Sequence[Case]) -> FeatureBag:
-    """Return the first bag after checking that all bags were made alike.
+class EpochOfDraws(TrainerCallback):
+    """Tells the dataset which epoch it is: accelerate does so only for datasets without a sampler of their own."""
+
+    def __init__(self, dataset: CaseDataset) -> None:
+        self.dataset = dataset
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """`state.epoch` is a float: whole epochs, and a fraction where a run was resumed within one."""
+        self.dataset.epoch = int((state.epoch or 0.0) + 1e-6)
+
+
+def collate(items: Sequence[Item]) -> dict[str, Any]:
+    """Pack cases: labels int64 (B, T), -100 after each report's end, what `pack` returns, and ``case_ids``."""
+    cases = [item["case"] for item in items]
+    # Labels first: the Trainer takes the length of the first tensor for the batch size.
+    labels = pad_labels([item["report"] for item in items])
+    return {"labels": labels, **pack(cases), "case_ids": [case.case_id for case in cases]}
+
+
+def load_examples(cases: Sequence[Case], captioner: SlideCaptioner, max_report_tokens: int) -> list[Example]:
+    """Open all bags and tokenise all reports; features are not read.
 
     Raises:
-        CohortError: there is no bag, or two bags differ in encoder, weights, width, resolution or tile size.
-        BagError: a bag cannot be read, or does not state its encoder, resolution or tile size.
-    """
-    bags = [FeatureBag.open(path) for case in cases for path in case.bag_paths]
-    if not bags:
-        raise CohortError("no training case has a bag; extract the slides first")
-    first = bags[0]
-    for other in bags:
-        require_contract(other, ("encoder", "target_mpp", "tile_px"))
-        for name in CONTRACT:
-            one, two = getattr(first, name), getattr(other, name)
-            if not agree(one, two):
-                raise CohortError(
-                    f"bags of slides {first.slide_id!r} and {other.slide_id!r} differ in {name}: {one!r} and {two!r}; "
-                    f"extract all slides alike"
-                )
-    return first
-
-
-def load_examples(cases: Sequence[Case], captioner: SlideCaptioner) -> list[Example]:
-    """Read all bags into memory and tokenise all reports.
-
-    Raises:
-        CohortError: a case has no tile or no report.
+        CohortError: a case has no bag, no tile or no report, or a report has no token or too many.
         BagError: a bag cannot be read.
-        ModelError: a bag does not fit the model.
+        ModelError: a bag does not fit the model, or the longest report is beyond the language model's positions.
     """
-    examples = []
-    for case in cases:
-        bags = [FeatureBag.open(path) for path in case.bag_paths]
-        for bag in bags:
-            captioner.check_bag(bag)
-        if not sum(len(bag) for bag in bags):
-            raise CohortError(f"case {case.case_id!r} has no tile; remove it from the manifest")
-        if not case.reports:
-            raise CohortError(f"case {case.case_id!r} has no report; training cases need at least one")
-        features = torch.from_numpy(np.concatenate([bag.features.astype(np.float16, copy=False) for bag in bags]))
-        reports = tuple(tuple(captioner.encode_report(text)) for text in case.reports)
-        examples.append(Example(case.case_id, features, reports))
+    examples = [_example(case, captioner, max_report_tokens) for case in cases]
+    if examples:  # now, not when the longest report's turn comes
+        longest = max(len(report) for example in examples for report in example.reports)
+        captioner.check_length(len(captioner.prompt_ids), longest)
     return examples
 
 
-class Collator:
-    """Packs examples: draws one report each and leaves a random share of the instances out.
-
-    Draws depend on the seed and on how many batches came before, so that `skip` makes a resumed training equal.
-    """
-
-    def __init__(self, seed: int, instance_dropout: float) -> None:
-        self.seed = seed
-        self.instance_dropout = instance_dropout
-        self.batches_made = 0
-
-    def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
-        """Return instances float32 (M_total, D), slide_sizes (each case as one) and labels int64 (B, T)."""
-        rng = np.random.default_rng((self.seed, self.batches_made))
-        self.batches_made += 1
-        labels = [example.reports[rng.integers(len(example.reports))] for example in examples]
-        bags = [self._drop(example.features, rng) for example in examples]
-        return {
-            "instances": torch.cat(bags).float(),
-            "slide_sizes": [[len(bag)] for bag in bags],
-            "labels": pad_labels(labels),
-        }
-
-    def _drop(self, features: Tensor, rng: np.random.Generator) -> Tensor:
-        count = len(features)
-        kept = max(1, round(count * (1 - rng.uniform(0, self.instance_dropout))))
-        return features[torch.from_numpy(np.sort(rng.permutation(count)[:kept]))]
+def _example(case: Case, captioner: SlideCaptioner, limit: int) -> Example:
+    bags = tuple(FeatureBag.open(path) for path in case.bag_paths)
+    for bag in bags:
+        captioner.check_bag(bag)
+    if not sum(len(bag) for bag in bags):
+        raise CohortError(f"case {case.case_id!r} has no tile; remove it from the manifest")
+    if not case.reports:
+        raise CohortError(f"case {case.case_id!r} has no report; training and validation cases need one")
+    reports = []
+    for text in case.reports:
+        tokens = captioner.encode_report(text)
+        if len(tokens) < 2:  # the end token alone
+            raise CohortError(f"case {case.case_id!r}: its report {text!r} has no token; leave the case out")
+        if len(tokens) > limit:
+            raise CohortError(
+                f"case {case.case_id!r}: its report has {len(tokens)} tokens, but model.max_report_tokens is {limit}; "
+                f"set it to {len(tokens)} or more, or shorten the report (`wsi-mivpg cohorts prepare` drops sections)"
+            )
+        reports.append(tuple(tokens))
+    return Example(case.case_id, bags, tuple(reports))

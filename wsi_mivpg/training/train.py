@@ -1,111 +1,212 @@
-"""Trains a report model with Hugging Face's Trainer: two learning rates, cosine decay, resumable.
+"""From a recipe and cases to a trained model in a folder; what stopped goes on where it was.
 
-It trains only; making cohorts, extracting and scoring are other rooms' work.
+It orders the work of the room. Making cohorts and extracting slides are other rooms' work.
 """
 
+import difflib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import (
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-    set_seed,
-)
-from transformers.trainer_utils import get_last_checkpoint
+from accelerate import PartialState
+from transformers import EarlyStoppingCallback, GenerationConfig, PrinterCallback, TrainerCallback, set_seed
 
-from wsi_mivpg.atomic import canonical_hash, write_text
 from wsi_mivpg.bags import FeatureBag
 from wsi_mivpg.captioner import CaptionerConfig, SlideCaptioner
-from wsi_mivpg.captioner.trainable import hold_frozen_in
 from wsi_mivpg.cohorts.case import Case
-from wsi_mivpg.errors import CohortError, OutputError
+from wsi_mivpg.errors import RecipeError
+from wsi_mivpg.mivpg import MivpgConfig
 from wsi_mivpg.training.alignment import align
-from wsi_mivpg.training.data import CaseDataset, Collator, load_examples, made_alike
+from wsi_mivpg.training.arguments import optimizer, training_arguments
+from wsi_mivpg.training.cases import Cohort, usable
+from wsi_mivpg.training.checkpoints import SaveEvery, last_checkpoint, steps_done
+from wsi_mivpg.training.data import CaseDataset, EpochOfDraws, Sampling, collate, load_examples
+from wsi_mivpg.training.folder import (
+    ALIGNMENT,
+    CHECKPOINTS,
+    LOG_FILE,
+    MODEL,
+    RESULT_FILE,
+    SAMPLES_FILE,
+    TENSORBOARD,
+    claim,
+    is_finished,
+    made_of,
+    publish,
+)
+from wsi_mivpg.training.progress import Advance, JsonLinesLog, Progress, keep_until, tensorboard
 from wsi_mivpg.training.recipe import Recipe
-
-LOG_FILE = "training_log.jsonl"
-RECIPE_FILE = "recipe.json"
+from wsi_mivpg.training.selection import WrittenReports
+from wsi_mivpg.training.trainer import CaptionTrainer
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training made. `seconds` counts this run only; `final_loss` is the last logged mean loss per token."""
+    """What a training made.
+
+    Attributes:
+        model_dir: the model, with its recipe and its card.
+        steps: steps done, in all runs.
+        best_step: the step whose weights the model has; None for the last, without validation cases.
+        seconds: of this run only.
+        final_loss: the last logged mean loss per report token.
+    """
 
     model_dir: Path
     steps: int
+    best_step: int | None
     seconds: float
     final_loss: float
 
 
-def train(recipe: Recipe, cases: Sequence[Case], out_dir: Path, *, resume: bool = True) -> TrainResult:
-    """Train on the cases of split ``train`` and write the model to ``out_dir/model``.
+def train(
+    recipe: Recipe,
+    cases: Sequence[Case],
+    out_dir: Path,
+    *,
+    resume: bool = True,
+    workers: int = 0,
+    on_step: Advance = lambda done, total, words: None,
+    note: Callable[[str], None] = lambda words: None,
+) -> TrainResult:
+    """Train on the cases of split ``train``, choose by those of ``val``, and write the model to ``out_dir/model``.
 
-    Checkpoints go to ``out_dir/checkpoints``, one line per 10 steps to ``out_dir/training_log.jsonl``.
+    Checkpoints go to ``out_dir/checkpoints``, one line per 10 steps to ``training_log.jsonl``, what the model writes at
+    evaluations to ``samples.jsonl``. Under torchrun every process calls this; the first one writes.
 
     Args:
         recipe: what to train.
-        cases: cases with bags; other splits are left alone.
+        cases: cases with bags; those of other splits are left alone.
         out_dir: where to.
         resume: go on from the last checkpoint there; else start anew.
+        workers: processes beside this one that read bags.
+        on_step: is told after each step how far the training is.
+        note: is told what a user may want to read: leaks that are allowed, sample reports.
 
     Raises:
-        CohortError: no training case, a case without tiles or reports, or bags that were made differently.
-        OutputError: resuming a folder that another recipe or other cases were trained in.
+        CohortError: cases that cannot be trained on; see `cases.usable` and `data.load_examples`.
+        OutputError: resuming a folder that another recipe or other cases were trained in, or a full disk.
+        TrainingError: the loss is not a number.
         BagError, ModelError: a bag or the language model cannot be loaded.
+        RecipeError: a generation setting that Hugging Face does not know.
     """
     started = time.monotonic()
-    chosen = [case for case in cases if case.split == "train"]
-    if not chosen:
-        raise CohortError("no case has split 'train'; check the manifest's splits")
-    bag = made_alike(chosen)
-    checkpoint = _prepare(recipe, chosen, out_dir, resume)
-    set_seed(recipe.seed)
-    captioner = SlideCaptioner.create(captioner_config(recipe, bag))
-    examples = load_examples(chosen, captioner)
-    if checkpoint is None and recipe.alignment.steps:
-        align(captioner, examples, recipe.alignment, recipe.seed)
-    if recipe.precision == "bf16":
-        hold_frozen_in(captioner.language_model, torch.bfloat16)
-    collator = Collator(recipe.seed, recipe.optim.instance_dropout)
+    process = PartialState(cpu=not torch.cuda.is_available())
+    cohort = usable(recipe, cases)
+    for leak in cohort.leaks:
+        note(f"warning: {leak.message}")
+    if process.is_main_process:
+        claim(out_dir, made_of(recipe, cohort), resume)
+    process.wait_for_everyone()
     log = JsonLinesLog(out_dir / LOG_FILE)
-    trainer = _ResumableTrainer(
-        model=captioner,
-        args=_arguments(recipe, out_dir),
-        train_dataset=CaseDataset(examples),
-        data_collator=collator,
-        optimizers=(_optimizer(captioner, recipe), None),
-        callbacks=[log],
-    )
-    if checkpoint and _steps_done(checkpoint) >= recipe.optim.steps:
-        captioner.load_trained(Path(checkpoint))
-    else:
-        trainer.train(resume_from_checkpoint=checkpoint)
-    model_dir = out_dir / "model"
-    captioner.save_pretrained(model_dir)
+    unfinished = not (out_dir / MODEL).is_dir()
+    process.wait_for_everyone()  # all have looked before the first one writes
+    if unfinished:
+        _train(recipe, cohort, out_dir, log, workers, on_step, note)
+        if process.is_main_process:
+            publish(recipe, cohort, out_dir, log)
+        process.wait_for_everyone()
+    made = json.loads((out_dir / MODEL / RESULT_FILE).read_text(encoding="utf-8"))
     seconds = time.monotonic() - started
-    return TrainResult(model_dir, recipe.optim.steps, seconds, log.last_loss())
+    return TrainResult(out_dir / MODEL, made["steps"], made["best_step"], seconds, log.last("loss"))
+
+
+def _train(
+    recipe: Recipe,
+    cohort: Cohort,
+    out_dir: Path,
+    log: JsonLinesLog,
+    workers: int,
+    on_step: Advance,
+    note: Callable[[str], None],
+) -> None:
+    checkpoint = last_checkpoint(out_dir / CHECKPOINTS)
+    if checkpoint is not None and is_finished(checkpoint):
+        return
+    if sharded() and (recipe.alignment.steps or recipe.selection.metric != "loss"):
+        raise RecipeError("FSDP has no alignment and writes no reports; set alignment.steps=0 selection.metric=loss")
+    set_seed(recipe.seed)
+    captioner = new_captioner(recipe, cohort.bag)
+    limit = recipe.model.max_report_tokens
+    examples, val_examples = (load_examples(some, captioner, limit) for some in (cohort.train, cohort.val))
+    if checkpoint is None:
+        align(captioner, examples, recipe.alignment, recipe.seed, out_dir / ALIGNMENT, on_step)
+    if recipe.precision == "bf16" and not sharded():
+        hold_base_in_bf16(captioner)
+    if recipe.optim.gradient_checkpointing:
+        captioner.gradient_checkpointing_enable()
+    choose = bool(cohort.val)
+    arguments = training_arguments(recipe, out_dir / CHECKPOINTS, choose=choose, workers=workers)
+    if arguments.process_index == 0:
+        for file in (LOG_FILE, SAMPLES_FILE):
+            keep_until(out_dir / file, steps_done(checkpoint) if checkpoint else 0)
+    dataset = CaseDataset(examples, Sampling(recipe.seed, recipe.data.max_instances, recipe.optim.instance_dropout))
+    callbacks: list[TrainerCallback] = [EpochOfDraws(dataset), SaveEvery(recipe.optim.save_every), log]
+    if arguments.process_index == 0:
+        callbacks += [Progress(on_step), *tensorboard(out_dir / TENSORBOARD)]
+    written = None
+    if choose and not sharded():
+        scored = recipe.selection.metric != "loss"
+        some = cohort.val[: recipe.selection.max_cases]
+        written = WrittenReports(
+            some, val_examples, scored=scored, file=out_dir / SAMPLES_FILE, seed=recipe.seed, note=note
+        )
+    if choose and recipe.selection.patience is not None:
+        callbacks.append(EarlyStoppingCallback(recipe.selection.patience))
+    trainer = CaptionTrainer(
+        written=written,
+        model=captioner,
+        args=arguments,
+        train_dataset=dataset,
+        eval_dataset=CaseDataset(val_examples) if choose else None,
+        data_collator=collate,
+        optimizers=(optimizer(captioner, recipe), None),
+        callbacks=callbacks,
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+def new_captioner(recipe: Recipe, bag: FeatureBag) -> SlideCaptioner:
+    """Build the untrained model of a recipe."""
+    config = captioner_config(recipe, bag)
+    if recipe.model.from_blip2 is None:
+        return SlideCaptioner.create(config)
+    return SlideCaptioner.from_blip2(recipe.model.from_blip2, config=config)
 
 
 def captioner_config(recipe: Recipe, bag: FeatureBag) -> CaptionerConfig:
-    """Return the model's configuration: the recipe's sizes and the contract with the bags."""
+    """Return the model's configuration: the recipe's model and the contract with the bags.
+
+    Raises:
+        RecipeError: a generation setting that Hugging Face does not know.
+    """
     model = recipe.model
+    known = GenerationConfig().to_dict()
+    for name in model.generation:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise RecipeError(
+                f"model.generation.{name}: GenerationConfig has no such setting"
+                + (f"; did you mean {near[0]}?" if near else "")
+            )
     return CaptionerConfig(
-        mivpg={**model.mivpg.model_dump(), "input_dim": bag.feature_dim},
+        adapter=model.adapter,
+        mivpg=_adapter(recipe, bag.feature_dim),
         language_model=model.language_model,
-        trains="lora" if model.lora else "adapter",
-        lora=model.lora.model_dump() if model.lora else None,
+        language_model_revision=model.language_model_revision,
+        trains=model.trains,
+        lora=model.lora.model_dump() if model.trains.startswith("lora") else None,
         prompt=model.prompt,
+        prompt_template=model.prompt_template,
         max_new_tokens=model.max_new_tokens,
+        max_report_tokens=model.max_report_tokens,
+        generation=model.generation,
         encoder=bag.encoder,
         encoder_weights_sha256=bag.encoder_weights_sha256,
         feature_dim=bag.feature_dim,
@@ -115,111 +216,25 @@ def captioner_config(recipe: Recipe, bag: FeatureBag) -> CaptionerConfig:
     )
 
 
-class JsonLinesLog(TrainerCallback):
-    """Appends what the Trainer logs to a file, one JSON object a line."""
+def _adapter(recipe: Recipe, feature_dim: int) -> dict[str, Any]:
+    """Return `MivpgConfig`'s arguments.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.started = time.monotonic()
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **_: Any,
-    ) -> None:
-        """Write step, seconds since the start of this run, and the Trainer's figures."""
-        entry = {
-            "step": state.global_step,
-            "seconds": round(time.monotonic() - self.started, 2),
-            **(logs or {}),
-        }
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(entry) + "\n")
-
-    def last_loss(self) -> float:
-        """Return the last loss in the file, NaN if there is none."""
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
-        losses = [entry["loss"] for entry in map(json.loads, lines) if "loss" in entry]
-        return float(losses[-1]) if losses else float("nan")
+    Of a BLIP-2 only what the recipe states is another; features as wide as its own then enter unchanged, as there.
+    """
+    if recipe.model.from_blip2 is None:
+        return {**recipe.model.mivpg.model_dump(), "input_dim": feature_dim}
+    stated = recipe.model.mivpg.model_dump(exclude_unset=True)
+    own = stated.get("encoder_hidden_size", MivpgConfig().encoder_hidden_size)
+    return stated if feature_dim == own else {**stated, "input_dim": feature_dim}
 
 
-class _ResumableTrainer(Trainer):
-    """Loads a checkpoint's trained tensors strictly, and lets the collator's draws go on where they stopped."""
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        folder = Path(resume_from_checkpoint)
-        captioner, collator = self.model, self.data_collator
-        assert isinstance(captioner, SlideCaptioner)
-        assert isinstance(collator, Collator)
-        captioner.load_trained(folder)
-        collator.batches_made = _steps_done(resume_from_checkpoint)
+def sharded() -> bool:
+    """Whether accelerate was asked to spread the weights over the processes; FSDP wants them all of one type."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
-def _steps_done(checkpoint: str) -> int:
-    state = json.loads((Path(checkpoint) / "trainer_state.json").read_text(encoding="utf-8"))
-    return int(state["global_step"])
-
-
-def _arguments(recipe: Recipe, out_dir: Path) -> TrainingArguments:
-    optim = recipe.optim
-    return TrainingArguments(
-        output_dir=str(out_dir / "checkpoints"),
-        max_steps=optim.steps,
-        per_device_train_batch_size=optim.batch_size,
-        lr_scheduler_type="cosine",
-        warmup_steps=optim.warmup_steps,
-        max_grad_norm=optim.max_grad_norm,
-        use_cpu=not torch.cuda.is_available(),
-        bf16=recipe.precision == "bf16",
-        seed=recipe.seed,
-        logging_steps=10,
-        logging_first_step=True,
-        save_steps=optim.save_every,
-        save_total_limit=1,
-        report_to=[],
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_num_workers=0,
-        dataloader_pin_memory=False,
-        label_names=["labels"],
-    )
-
-
-def _optimizer(captioner: SlideCaptioner, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW with the adapter's and LoRA's learning rates; vectors (biases, norms) are not decayed."""
-    optim = recipe.optim
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in captioner.named_parameters():
-        if parameter.requires_grad:
-            rate = optim.lr_adapter if name.startswith("mivpg.") else optim.lr_lora
-            decay = optim.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((rate, decay), []).append(parameter)
-    settings = [{"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()]
-    return torch.optim.AdamW(settings)
-
-
-def _prepare(recipe: Recipe, cases: Sequence[Case], out_dir: Path, resume: bool) -> str | None:
-    """Write the recipe beside the model; return the checkpoint to go on from, if any."""
-    made_of = {
-        "recipe": recipe.model_dump(mode="json"),
-        "cases": canonical_hash(
-            [[case.case_id, list(case.reports), [p.name for p in case.bag_paths]] for case in cases]
-        ),
-    }
-    checkpoints = out_dir / "checkpoints"
-    found: str | None = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
-    if not resume or found is None:
-        (out_dir / LOG_FILE).unlink(missing_ok=True)
-        write_text(out_dir / RECIPE_FILE, json.dumps(made_of, indent=2))
-        os.makedirs(checkpoints, exist_ok=True)
-        return None
-    recipe_file = out_dir / RECIPE_FILE
-    earlier = json.loads(recipe_file.read_text(encoding="utf-8")) if recipe_file.is_file() else None
-    if earlier != made_of:
-        raise OutputError(
-            f"{out_dir} holds a checkpoint of another recipe or other cases; choose another folder or do not resume"
-        )
-    return found
+def hold_base_in_bf16(captioner: SlideCaptioner) -> None:
+    """Hold the frozen weights in bfloat16, so that autocast does not convert them at every step."""
+    for parameter in captioner.language_model.parameters():
+        if not parameter.requires_grad and parameter.is_floating_point():
+            parameter.data = parameter.data.to(torch.bfloat16)
