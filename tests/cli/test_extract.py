@@ -107,3 +107,26 @@ def test_too_little_disk_is_refused_with_the_estimate(extract, slides, tmp_path,
     assert "3 of 3 slides to do; about" in err
     assert "free space there, choose another --out, or pass --force" in err
     assert extract(slides, "--out", tmp_path / "bags", "--force")[0] == 0
+
+
+def test_a_cohort_gives_its_slides_its_patches_or_its_pictures(extract, slides, tmp_path):
+    for name in ("one", "two", "three"):
+        Image.new("RGB", (64, 64), (1, 2, 3)).save(tmp_path / f"{name}.png")
+    cases = [
+        {"case_id": "a", "slides": ["slides/s0.tiff", "slides/s1.tiff"], "images": ["one.png", "two.png"]},
+        {"case_id": "b", "images": ["two.png", "three.png"]},
+    ]
+    cohort = tmp_path / "cases.jsonl"
+    cohort.write_text("".join(json.dumps(case) + "\n" for case in cases))
+    for out, options in (("s", []), ("p", ["--patches", "--mpp", "0.5"]), ("t", ["--patch-tokens"])):
+        encoder = "tests.extraction.driver:quarters" if out == "t" else OWN
+        assert extract(cohort, "--out", tmp_path / out, *options, encoder=encoder)[0] == 0
+    assert list(bags(tmp_path / "s")) == ["s0.h5", "s1.h5"]
+    assert FeatureBag.open(tmp_path / "s" / "s1.h5").provenance.case_id == "a"
+    assert list(bags(tmp_path / "p")) == ["a.h5", "b.h5"]
+    assert len(FeatureBag.open(tmp_path / "p" / "b.h5")) == 2
+    assert list(bags(tmp_path / "t")) == ["one.h5", "three.h5", "two.h5"]
+    cohort.write_text('{"case_id": "a"}\n')
+    code, _, err = extract(cohort, "--out", tmp_path / "none")
+    assert code == 1
+    assert "its cases name no slides; pass --patches or --patch-tokens" in err

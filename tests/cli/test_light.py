@@ -15,6 +15,7 @@ COMMANDS = (
     ["extract"],
     ["report"],
     ["train"],
+    ["generate"],
     ["evaluate"],
     ["cohorts", "virtual"],
     ["cohorts", "import"],

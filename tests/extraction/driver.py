@@ -6,6 +6,7 @@ The encoder is the mean colour, slowed down so that there is something to interr
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +41,27 @@ class MeanColour:
         return tiles.mean(axis=(1, 2)).astype(np.float16)
 
 
+class Quarters(MeanColour):
+    """An encoder that keeps tokens: the mean colours of a picture's four quarters, row by row."""
+
+    def __init__(self):
+        super().__init__(name="quarters")
+        self.spec = replace(self.spec, dim=12, n_tokens=4)
+
+    def encode(self, tiles):
+        half = tiles.shape[1] // 2
+        quarters = tiles.reshape(len(tiles), 2, half, 2, half, 3).mean(axis=(2, 4))
+        return quarters.reshape(len(tiles), 12).astype(np.float16)
+
+
 def mean_colour(*, device, weights):
     """For `--encoder tests.extraction.driver:mean_colour`."""
     return MeanColour()
+
+
+def quarters(*, device, weights):
+    """For `--encoder tests.extraction.driver:quarters --patch-tokens`."""
+    return Quarters()
 
 
 def main():

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wsi_mivpg.bags.arrays import Index, Real, as_real, mapped_rows, read_rows
-from wsi_mivpg.bags.provenance import BagProvenance
+from wsi_mivpg.bags.provenance import PATCH_TOKENS, BagProvenance
 from wsi_mivpg.bags.writing import UNKNOWN
 from wsi_mivpg.errors import BagError
 
@@ -117,6 +117,11 @@ class FeatureBag:
         return self.n_tiles
 
     @property
+    def are_patch_tokens(self) -> bool:
+        """Whether the instances are the patch tokens of one picture, which has no microns, and not tiles of a slide."""
+        return self.provenance is not None and self.provenance.instances == PATCH_TOKENS
+
+    @property
     def coords_known(self) -> bool:
         """Whether the tiles' places are known in level-0 px."""
         return self.places is not None and self.places.to_px is not None
@@ -171,12 +176,13 @@ class FeatureBag:
 
 
 def require_contract(bag: FeatureBag, names: tuple[str, ...] = CONTRACT) -> None:
-    """Refuse a bag that does not state what a model must know of it.
+    """Refuse a bag that does not state what a model must know of it; of a picture nobody knows microns per pixel.
 
     Raises:
         BagError: naming what is not stated and how to state it.
     """
-    unknown = [name for name in names if getattr(bag, name) is None]
+    needless = ("target_mpp",) if bag.are_patch_tokens else ()
+    unknown = [name for name in names if getattr(bag, name) is None and name not in needless]
     if unknown:
         raise BagError(
             f"{bag.path}: this {bag.layout} file does not state its {', '.join(unknown)}; extract the slide with this "

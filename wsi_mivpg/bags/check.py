@@ -101,6 +101,8 @@ def _places(bag: FeatureBag) -> list[str]:
     if bag.coords_known:
         coords = bag.coords
         beyond = (coords < 0).any(axis=1)
+        if bag.are_patch_tokens:  # the class token lies nowhere
+            beyond &= (bag.grid >= 0).any(axis=1)
         if bag.slide_size_px is not None:
             beyond |= (coords >= np.array(bag.slide_size_px)).any(axis=1)
         if beyond.any():

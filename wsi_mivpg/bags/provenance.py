@@ -13,6 +13,8 @@ from wsi_mivpg.errors import BagError
 
 SCHEMA = "wsi-mivpg-bag/3"
 _FAMILY = "wsi-mivpg-bag/"
+TILES = "tiles"
+PATCH_TOKENS = "patch tokens"
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,9 @@ class BagProvenance:
     microns per pixel (`mpp`). In a bag of patches whose place or resolution nobody stated, `slide_mpp`, `target_mpp`
     and `tile_size_l0` are NaN, sizes 0 and `coords_known` is false. `precision` is the encoder's arithmetic ("fp32",
     "bf16", "fp16"); `plan_digest` is the tile plan's hash and `case_id` the case, "" where there is none.
+
+    `instances` says what the rows are: "tiles" of a slide, or the "patch tokens" of one picture, which the encoder saw
+    whole at `tile_px`; files from before this field hold tiles. A picture has no microns: its `mpp`s are NaN.
     """
 
     slide_id: str
@@ -50,6 +55,7 @@ class BagProvenance:
     settings_hash: str
     version: str
     torch_version: str
+    instances: str = TILES
 
 
 def is_ours(file: h5py.File) -> bool:
@@ -72,10 +78,10 @@ def read_provenance(file: h5py.File, path: Path) -> BagProvenance:
     if not file.attrs.get("complete", False):
         raise BagError(f"{path}: the bag is incomplete; extract the slide again with --overwrite")
     kinds: dict[str, type] = {field.name: field.type for field in dataclasses.fields(BagProvenance)}  # type: ignore[misc]
-    missing = sorted(kinds.keys() - file.attrs.keys())
+    missing = sorted(kinds.keys() - {"instances"} - file.attrs.keys())
     if missing:
         raise BagError(f"{path}: attributes are missing: {', '.join(missing)}; extract the slide again")
     try:
-        return BagProvenance(**{name: kind(file.attrs[name]) for name, kind in kinds.items()})
+        return BagProvenance(**{name: kind(file.attrs[name]) for name, kind in kinds.items() if name in file.attrs})
     except (TypeError, ValueError) as error:
         raise BagError(f"{path}: an attribute has a wrong type ({error}); extract the slide again") from error

@@ -5,6 +5,7 @@ language model that it was made from.
 """
 
 import inspect
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
@@ -13,7 +14,7 @@ from wsi_mivpg.captioner.configuration import HIERARCHICAL, CaptionerConfig
 from wsi_mivpg.captioner.language_models import find_language_model, is_blip2, load_language_model
 from wsi_mivpg.errors import ModelError
 from wsi_mivpg.mivpg import MivpgConfig
-from wsi_mivpg.mivpg.pretrained import load_blip2
+from wsi_mivpg.mivpg.pretrained import load_blip2, published_settings
 
 if TYPE_CHECKING:
     from wsi_mivpg.captioner.model import SlideCaptioner
@@ -34,8 +35,9 @@ def start_from_blip2(
     Args:
         make: the captioner's class.
         path_or_id: a folder as Hugging Face writes a BLIP-2 or InstructBLIP, or its id on the hub.
-        config: what else the captioner is; its `mivpg`, if empty, becomes the checkpoint's sizes, and its
-            `language_model` becomes this checkpoint's.
+        config: what else the captioner is. What its `mivpg` leaves out is the checkpoint's, with an input projection
+            where its `feature_dim` is not the width that the Q-Former reads; its `language_model` becomes this
+            checkpoint's.
         kv: "fresh" for features of another width; see `load_blip2`.
         revision: commit, branch or tag on the hub.
 
@@ -50,12 +52,11 @@ def start_from_blip2(
             f"{base.folder} holds no BLIP-2 as Hugging Face writes it; for a Q-Former alone, as LAVIS writes it, use "
             "MivpgModel.from_blip2"
         )
-    given = MivpgConfig(**config.mivpg) if config.mivpg else None
+    given = MivpgConfig(**_completed(base.folder, config))
     parts = load_blip2(base.folder, config=given, kv=kv)
     if parts.language_projection is None:
         raise ModelError(f"{base.folder} holds no language_projection; give a BLIP-2 with a language model")
-    if not config.mivpg:
-        config.mivpg = _settings(parts.model.config)
+    config.mivpg = _settings(parts.model.config)
     language_model, tokenizer = load_language_model(base, in_4_bits=config.trains == "lora-4bit")
     end: Any = language_model.config.eos_token_id
     if end is not None and end != tokenizer.eos_token_id:
@@ -71,6 +72,15 @@ def start_from_blip2(
         captioner.language_projection.bias.copy_(parts.language_projection[1])
     captioner.train(False)
     return captioner
+
+
+def _completed(folder: Path, config: CaptionerConfig) -> dict[str, Any]:
+    """Return the adapter's settings: those of `config`, and the checkpoint's for what it leaves out."""
+    settings = published_settings(folder) | config.mivpg
+    width = settings.get("encoder_hidden_size", MivpgConfig().encoder_hidden_size)
+    if "input_dim" not in settings and config.feature_dim not in (None, width):
+        settings["input_dim"] = config.feature_dim
+    return settings
 
 
 def _settings(config: MivpgConfig) -> dict[str, Any]:

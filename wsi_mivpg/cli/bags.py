@@ -117,6 +117,7 @@ def _describe(bag: "FeatureBag | None", path: Path) -> dict[str, Any]:
         "slide_id": bag.slide_id,
         "n_tiles": len(bag),
         "feature_dim": bag.feature_dim,
+        "instances": bag.provenance.instances if bag.provenance else "tiles",
         "encoder": bag.encoder,
         "encoder_weights_sha256": bag.encoder_weights_sha256,
         "target_mpp": bag.target_mpp,

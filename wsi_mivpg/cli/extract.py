@@ -29,7 +29,8 @@ EXAMPLES = (
     "wsi-mivpg extract slides/ --out bags --device cuda:0,cuda:1 · "
     "wsi-mivpg extract cohort.csv --out bags --json · "
     "wsi-mivpg extract https://host/slide.svs --out bags · "
-    "wsi-mivpg extract patches/ --patches --mpp 0.5 --out bags"
+    "wsi-mivpg extract patches/ --patches --mpp 0.5 --out bags · "
+    "wsi-mivpg extract photographs/ --patch-tokens --encoder blip2-eva-vit-g --out bags"
 )
 
 
@@ -38,7 +39,7 @@ def extract(
         list[str],
         typer.Argument(
             metavar="INPUT...",
-            help="Slides, folders of them, a CSV with slide_id,path[,case_id][,mpp], or addresses (https://, s3://).",
+            help="Slides, folders of them, a CSV with slide_id,path[,case_id][,mpp], a cohort (.jsonl), or addresses.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the bags, one <slide>.h5 each.")],
@@ -53,6 +54,9 @@ def extract(
     ] = False,
     pattern: Annotated[str | None, typer.Option(help="Which files of a folder are slides, such as '*.png'.")] = None,
     patches: Annotated[bool, typer.Option("--patches", help="Folders hold patches cut before, not slides.")] = False,
+    patch_tokens: Annotated[
+        bool, typer.Option("--patch-tokens", help="Inputs are pictures: keep the patch tokens of each in its place.")
+    ] = False,
     mpp: MppOption = None,
     mpp_csv: MppCsvOption = None,
     reader: ReaderOption = None,
@@ -80,12 +84,25 @@ def extract(
 ) -> None:
     """Cut the tissue of each slide into tiles, encode them, and write one HDF5 bag per slide.
 
+    With --patch-tokens the inputs are pictures: each is taken whole, and its bag holds the encoder's patch tokens.
+
     Stop it at any time: what is there is whole, and the same command goes on. Several runs into one folder share the
     work. status.csv, failures.csv and summary.md beside the bags say what became of each slide.
     """
+    if patch_tokens:
+        _refuse_slide_options(
+            {
+                "--patches": patches,
+                "--mpp": mpp,
+                "--mpp-csv": mpp_csv,
+                "--reader": reader,
+                "--tile-px": tile_px,
+                "--tile-mpp": tile_mpp,
+            }
+        )
     console.writable_folder(out)
     settings = slide_settings(mpp, mpp_csv, reader, fast_decode, tissue, min_tissue)
-    found = collect(inputs, pattern=pattern, patches=patches)
+    found = collect(inputs, pattern=pattern, patches=patches, pictures=patch_tokens)
     if not found.slides:
         write_failures(out, found)
         console.finish(0, len(found.failures))
@@ -105,6 +122,7 @@ def extract(
         batch_size=_batch_size(batch_size),
         threads=threads,
         overwrite=overwrite,
+        patch_tokens=patch_tokens,
     )
     console.note(checked_disk(found.slides, out, choice))
     lost = dict(found.failures)
@@ -113,6 +131,12 @@ def extract(
     note_failures(found, summary)
     _print(summary, found.failures, as_json)
     console.finish(len(summary.results) + len(summary.elsewhere), len(found.failures))
+
+
+def _refuse_slide_options(options: dict[str, object]) -> None:
+    for name, value in options.items():
+        if value:
+            raise typer.BadParameter("it is for slides; with --patch-tokens pictures are taken whole", param_hint=name)
 
 
 def _encoders(names: str, weights: list[Path]) -> "tuple[EncoderChoice, ...]":

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from wsi_mivpg.extraction import ExtractionResult, ExtractionSummary, Progress, SlideInput, SlideSettings
 
 BAG_SUFFIX = ".h5"
+COHORT_SUFFIXES = (".jsonl", ".parquet")
 
 MppOption = Annotated[
     float | None, typer.Option(help="Microns per pixel of level 0, where the files are silent or wrong.")
@@ -53,7 +54,12 @@ class Inputs:
 
 
 def collect(
-    given: Sequence[str | Path], *, bags_too: bool = False, pattern: str | None = None, patches: bool = False
+    given: Sequence[str | Path],
+    *,
+    bags_too: bool = False,
+    pattern: str | None = None,
+    patches: bool = False,
+    pictures: bool = False,
 ) -> Inputs:
     """Find the slides of each input; with `bags_too` also bags, in a folder only where it has no slides.
 
@@ -68,8 +74,10 @@ def collect(
         try:
             if bags_too and path.suffix == BAG_SUFFIX:
                 found.bags.append(path)
+            elif path.suffix in COHORT_SUFFIXES and path.is_file():
+                found.slides += _of_cohort(path, patches, pictures)
             else:
-                found.slides += find_slides([one], pattern=pattern, patches=patches)
+                found.slides += find_slides([one], pattern=pattern, patches=patches, pictures=pictures)
         except WsiMivpgError as problem:
             inside = sorted(path.rglob(f"*{BAG_SUFFIX}")) if bags_too and path.is_dir() else []
             found.bags += inside
@@ -78,6 +86,42 @@ def collect(
     found.slides = list(dict.fromkeys(found.slides))
     found.bags = list(dict.fromkeys(found.bags))
     unique_ids([*found.slides, *(slide_input(bag) for bag in found.bags)])
+    return found
+
+
+def _of_cohort(manifest: Path, patches: bool, pictures: bool) -> "list[SlideInput]":
+    """Return the slides of a cohort's cases, or their patches (one slide a case), or their pictures.
+
+    Raises:
+        CohortError: the manifest is malformed.
+        SlideError: it names no files of the kind.
+    """
+    from wsi_mivpg.cohorts.case import read_manifest
+    from wsi_mivpg.errors import SlideError
+    from wsi_mivpg.extraction import SlideInput, slide_input
+    from wsi_mivpg.slides.readers.patch_folder import PatchFolder
+
+    cases = read_manifest(manifest)
+    if pictures:  # one may belong to several cases, so that its bag names none
+        found = [replace(slide_input(path), is_picture=True) for case in cases for path in case.image_paths]
+    elif patches:
+        found = [
+            SlideInput(
+                one.case_id,
+                one.image_paths[0].parent,
+                one.case_id,
+                None,
+                PatchFolder(one.case_id, one.image_paths, None),
+            )
+            for one in cases
+            if one.image_paths
+        ]
+    else:
+        found = [replace(slide_input(path), case_id=case.case_id) for case in cases for path in case.slide_paths]
+    if not found:
+        kind = "pictures" if patches or pictures else "slides"
+        way_out = "import it with --images" if patches or pictures else "pass --patches or --patch-tokens for pictures"
+        raise SlideError(f"{manifest}: its cases name no {kind}; {way_out}")
     return found
 
 

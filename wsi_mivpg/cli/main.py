@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from wsi_mivpg import __version__
-from wsi_mivpg.cli import bags, cohorts, console, doctor, encoders, evaluate, extract, info, report, train
+from wsi_mivpg.cli import bags, cohorts, console, doctor, encoders, evaluate, extract, generate, info, report, train
 from wsi_mivpg.errors import RecipeError, WsiMivpgError
 
 app = typer.Typer(
@@ -46,6 +46,7 @@ app.command("encoders", epilog=encoders.EXAMPLES)(encoders.encoders)
 app.command("extract", epilog=extract.EXAMPLES)(extract.extract)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("train", epilog=train.EXAMPLES)(train.train)
+app.command("generate", epilog=generate.EXAMPLES)(generate.generate)
 app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.add_typer(bags.app, name="bags")
 app.add_typer(cohorts.app, name="cohorts")

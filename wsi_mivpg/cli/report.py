@@ -69,7 +69,7 @@ def report(
     found = collect(inputs, bags_too=True)
     written: list[WrittenCase] = []
     if len(found):
-        captioner = _load_model(model, device)
+        captioner = load_model(model, device)
         cases = [_CaseInput(bag) for bag in found.bags] + _extracted(found, captioner, out, device, settings, overwrite)
         written = _write_cases(captioner, model, cases, out, settings, found)
     write_failures(out, found)
@@ -85,7 +85,12 @@ def report(
     console.finish(len(written), len(found.failures))
 
 
-def _load_model(model: str, device: str) -> "SlideCaptioner":
+def load_model(model: str, device: str) -> "SlideCaptioner":
+    """Load the demonstration model, or one from a folder, onto a device.
+
+    Raises:
+        ModelError: there is no such model, or no such device.
+    """
     from importlib import resources
 
     folder = Path(str(resources.files("wsi_mivpg"))) / "demo_model" if model == DEMO else Path(model)

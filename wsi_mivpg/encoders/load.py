@@ -25,6 +25,7 @@ def load_encoder(
     trust_remote_code: bool = False,
     precision: str = "auto",
     compiled: bool = False,
+    patch_tokens: bool = False,
 ) -> TileEncoder:
     """Build the encoder called `name` on `device` ("cpu", "cuda" …).
 
@@ -36,9 +37,11 @@ def load_encoder(
         trust_remote_code: let an encoder that needs it run the Python code of its hub repository.
         precision: as in `chosen_precision`.
         compiled: let torch compile the network; worth it in long runs only.
+        patch_tokens: keep the tokens of each tile (`EncoderSpec.n_tokens`) in place of one vector. An encoder of the
+            user's own must do so by itself.
 
     Raises:
-        EncoderError: unknown name, absent or unfit weights, or a device that is not here.
+        EncoderError: unknown name, absent or unfit weights, a device that is not here, or no patch tokens to be had.
     """
     if name in REGISTRY:
         from wsi_mivpg.encoders.published import load_spec
@@ -50,8 +53,15 @@ def load_encoder(
             trust_remote_code=trust_remote_code,
             precision=precision,
             compiled=compiled,
+            patch_tokens=patch_tokens,
         )
-    return _own_encoder(name, device, weights)
+    own = _own_encoder(name, device, weights)
+    if patch_tokens and own.spec.n_tokens == 1:
+        raise EncoderError(
+            f"{name!r} gives one vector per tile (its spec has n_tokens 1), not patch tokens; name a registered one, "
+            "or let yours give the tokens one after another and state how many they are"
+        )
+    return own
 
 
 def _own_encoder(name: str, device: str, weights: Path | None) -> TileEncoder:

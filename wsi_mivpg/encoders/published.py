@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from wsi_mivpg.encoders.architectures import build, pooled, transformers_parts
+from wsi_mivpg.encoders.architectures import build, pooled, transformers_parts, with_tokens
 from wsi_mivpg.encoders.checkpoint import fill, read_state, refuse_differences
 from wsi_mivpg.encoders.network_encoder import NetworkEncoder, chosen_precision
 from wsi_mivpg.encoders.spec import EncoderSpec, TileEncoder
@@ -26,6 +26,7 @@ def load_spec(
     trust_remote_code: bool = False,
     precision: str = "auto",
     compiled: bool = False,
+    patch_tokens: bool = False,
 ) -> TileEncoder:
     """Build the encoder that `spec` describes; arguments and errors as for `load_encoder`."""
     if spec.loader == "remote-code":
@@ -39,7 +40,8 @@ def load_spec(
     try:
         made = replace(spec, weights_sha256=sha256)
         chosen = chosen_precision(precision, spec.precision, device)
-        return NetworkEncoder(made, pooled(spec, network), device, chosen, compiled=compiled)
+        made, ready = with_tokens(made, network) if patch_tokens else (made, pooled(made, network))
+        return NetworkEncoder(made, ready, device, chosen, compiled=compiled)
     except (RuntimeError, AssertionError) as error:
         raise EncoderError(f"cannot run {spec.name} on device {device!r}: {error}; try --device cpu") from error
 

@@ -7,7 +7,7 @@ import tomllib
 from importlib import resources
 from typing import Any
 
-from wsi_mivpg.encoders.spec import EncoderSpec, TileEncoder
+from wsi_mivpg.encoders.spec import TOKENS_KEPT, EncoderSpec, TileEncoder
 from wsi_mivpg.encoders.weights import is_available
 from wsi_mivpg.errors import EncoderError
 
@@ -37,6 +37,12 @@ def find_spec(name: str) -> EncoderSpec:
     Raises:
         EncoderError: there is none.
     """
+    if name.removesuffix(TOKENS_KEPT) in REGISTRY and name.endswith(TOKENS_KEPT):
+        plain = name.removesuffix(TOKENS_KEPT)
+        raise EncoderError(
+            f"{name!r} makes patch tokens of pictures, not features of tiles: make bags with `wsi-mivpg extract "
+            f"PICTURES --encoder {plain} --patch-tokens --out BAGS`, and give these"
+        )
     if name not in REGISTRY:
         raise EncoderError(
             f"unknown encoder {name!r}; choose one of: {', '.join(sorted(REGISTRY))} "

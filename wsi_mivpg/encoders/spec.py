@@ -15,6 +15,9 @@ Pooling = Literal["cls", "cls+mean", "mean", "head", "cls-per-channel"]
 Precision = Literal["fp32", "fp16", "bf16"]
 Loader = Literal["own", "package", "timm", "transformers", "conch", "ctranspath", "keep", "remote-code"]
 
+TOKENS_KEPT = "+patch-tokens"
+"""Ends the name of an encoder whose tokens are kept, so that nobody takes its features for those of tiles."""
+
 
 @dataclass(frozen=True)
 class EncoderSpec:
@@ -31,6 +34,8 @@ class EncoderSpec:
         weights_sha256: of the weights in use. In the registry only where no other file is accepted; the spec of a
             loaded encoder always has it.
         pooling: which tokens become the features.
+        n_tokens: 1 where a tile becomes one vector; else its `dim` features are that many tokens of equal width, one
+            after another: the class token, if there is one, and the patches row by row.
         precision: what it was published or recommended with.
         loader: who builds the network; "own" is code outside this package.
         hub_id: its repository on the Hugging Face hub, or None.
@@ -56,6 +61,7 @@ class EncoderSpec:
     gated: bool
     weights_sha256: str = ""
     pooling: Pooling = "cls"
+    n_tokens: int = 1
     precision: Precision = "fp32"
     loader: Loader = "own"
     hub_id: str | None = None

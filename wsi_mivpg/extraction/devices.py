@@ -44,6 +44,7 @@ class RunChoice:
         batch_size: tiles encoded at once; None for what suits the device.
         threads: cores for each process; None for an equal share of all.
         overwrite: replace bags made with other settings.
+        patch_tokens: keep each picture's tokens in place of one vector; all slides of the run are pictures then.
     """
 
     encoders: tuple[EncoderChoice, ...]
@@ -57,6 +58,7 @@ class RunChoice:
     batch_size: int | None = None
     threads: int | None = None
     overwrite: bool = False
+    patch_tokens: bool = False
 
 
 def extract_on(
@@ -120,6 +122,7 @@ def load_encoders(choice: RunChoice, device: str) -> list[TileEncoder]:
             trust_remote_code=choice.trust_remote_code,
             precision=choice.precision,
             compiled=choice.compiled,
+            patch_tokens=choice.patch_tokens,
         )
         for one in choice.encoders
     ]

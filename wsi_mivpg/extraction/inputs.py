@@ -7,7 +7,7 @@ import csv
 import fnmatch
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from wsi_mivpg.errors import SlideError
@@ -19,6 +19,8 @@ SLIDE_SUFFIXES = frozenset(
     | {".dcm", ".dicom", ".dzi"}
 )
 """What is picked from a folder."""
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
+"""What is picked from a folder of pictures."""
 _MANIFEST_SUFFIX = ".csv"
 
 
@@ -32,6 +34,7 @@ class SlideInput:
         case_id: the case it belongs to, or "".
         mpp: microns per pixel of level 0 (of the patches) as a manifest states them; wins over all else.
         patches: its patches, where there is no slide.
+        is_picture: whether it is no slide but a picture that an encoder takes whole.
     """
 
     slide_id: str
@@ -39,6 +42,7 @@ class SlideInput:
     case_id: str = ""
     mpp: float | None = None
     patches: PatchFolder | None = None
+    is_picture: bool = False
 
     @property
     def shown(self) -> str:
@@ -53,7 +57,9 @@ def slide_input(source: Path | str) -> SlideInput:
     return SlideInput(PurePath(source).stem, Path(source))
 
 
-def find_slides(inputs: Iterable[Path | str], *, pattern: str | None = None, patches: bool = False) -> list[SlideInput]:
+def find_slides(
+    inputs: Iterable[Path | str], *, pattern: str | None = None, patches: bool = False, pictures: bool = False
+) -> list[SlideInput]:
     """Return the slides meant by `inputs`: files, folders with all below them, CSV manifests and addresses.
 
     Folders give their slides in name order. Hidden files are left out; a slide named twice is returned once.
@@ -67,15 +73,17 @@ def find_slides(inputs: Iterable[Path | str], *, pattern: str | None = None, pat
         pattern: which files of a folder are slides, such as `*.png` or `*/HE/*`, in place of the known suffixes;
             compared with the name and with the path below the folder.
         patches: folders hold patches that were cut before (`find_patch_slides`), not slides.
+        pictures: all inputs are pictures to be taken whole, and folders hold such (`PICTURE_SUFFIXES`), not slides.
 
     Raises:
         SlideError: a path does not exist, a folder holds nothing of the kind, or a manifest is malformed.
     """
     found: dict[Path | str, SlideInput] = {}
+    suffixes = PICTURE_SUFFIXES if pictures else SLIDE_SUFFIXES
     for given in inputs:
-        for slide in _meant_by(given, pattern, patches):
+        for slide in _meant_by(given, pattern, patches, suffixes):
             key = slide.source if slide.patches is None else f"{slide.source}//{slide.slide_id}"
-            found.setdefault(key, slide)
+            found.setdefault(key, replace(slide, is_picture=pictures))
     return list(found.values())
 
 
@@ -134,7 +142,7 @@ def _manifest_row(row: dict[str, str], path: Path, line: int) -> SlideInput:
     return SlideInput(slide_id, place, (row.get("case_id") or "").strip(), mpp)
 
 
-def _meant_by(given: Path | str, pattern: str | None, patches: bool) -> list[SlideInput]:
+def _meant_by(given: Path | str, pattern: str | None, patches: bool, suffixes: frozenset[str]) -> list[SlideInput]:
     if isinstance(given, str) and is_address(given):
         return [slide_input(given)]
     path = Path(given)
@@ -143,28 +151,29 @@ def _meant_by(given: Path | str, pattern: str | None, patches: bool) -> list[Sli
     if path.is_dir() and patches:
         return [SlideInput(one.slide_id, path, patches=one) for one in find_patch_slides(path)]
     if path.is_dir():
-        inside = sorted(_slides_below(path, pattern))
+        inside = sorted(_slides_below(path, pattern, suffixes))
         if not inside:
-            known = f"the pattern is {pattern}" if pattern else f"known are {' '.join(sorted(SLIDE_SUFFIXES))}"
-            raise SlideError(f"{path}: no slides in this folder; {known}")
+            known = f"the pattern is {pattern}" if pattern else f"known are {' '.join(sorted(suffixes))}"
+            what = "pictures" if suffixes is PICTURE_SUFFIXES else "slides"
+            raise SlideError(f"{path}: no {what} in this folder; {known}")
         return [slide_input(file) for file in inside]
     if path.suffix.lower() == _MANIFEST_SUFFIX:
         return read_manifest(path)
     return [slide_input(path)]
 
 
-def _slides_below(folder: Path, pattern: str | None) -> Iterator[Path]:
+def _slides_below(folder: Path, pattern: str | None, suffixes: frozenset[str]) -> Iterator[Path]:
     for place, folders, names in os.walk(folder):
         pyramids = {f"{Path(name).stem}_files" for name in names if name.lower().endswith(".dzi")}
         # Removed here, they are not entered: a pyramid can hold a million files.
         folders[:] = [name for name in folders if name not in pyramids and not name.startswith(".")]
         for name in names:
             file = Path(place, name)
-            if not name.startswith(".") and _is_wanted(file, folder, pattern) and file.is_file():
+            if not name.startswith(".") and _is_wanted(file, folder, pattern, suffixes) and file.is_file():
                 yield file
 
 
-def _is_wanted(file: Path, folder: Path, pattern: str | None) -> bool:
+def _is_wanted(file: Path, folder: Path, pattern: str | None, suffixes: frozenset[str]) -> bool:
     if pattern is None:
-        return file.suffix.lower() in SLIDE_SUFFIXES
+        return file.suffix.lower() in suffixes
     return fnmatch.fnmatch(file.name, pattern) or fnmatch.fnmatch(str(file.relative_to(folder)), pattern)

@@ -19,6 +19,8 @@ _TISSUE_SHARE = 0.5
 _OTHER_BYTES_PER_TILE = 28
 _BYTES_PER_BAG = 20_000
 _UNKNOWN_DIM = 2560
+_MOST_TOKENS = 785
+"""Of a picture: patches of 8 px, and a class token."""
 
 
 def checked_disk(slides: Sequence[SlideInput], out_dir: Path, choice: RunChoice) -> str:
@@ -53,6 +55,8 @@ def _bytes_per_slide(slides: Sequence[SlideInput], choice: RunChoice) -> float:
 
 def _most_tiles(slide: SlideInput, choice: RunChoice) -> float | None:
     """Return about how many tiles a slide has, None where it cannot be opened (which is no matter here)."""
+    if slide.is_picture:
+        return _MOST_TOKENS
     if slide.patches is not None:
         return len(slide.patches.paths)
     try:

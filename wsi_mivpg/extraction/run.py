@@ -18,6 +18,7 @@ from wsi_mivpg.extraction.bag_files import bag_folders, kept_bag, remove_leftove
 from wsi_mivpg.extraction.batch_size import auto_batch_size
 from wsi_mivpg.extraction.claims import Claims
 from wsi_mivpg.extraction.engine import SlideTask, run_engine
+from wsi_mivpg.extraction.image_tokens import check_inputs, open_picture
 from wsi_mivpg.extraction.inputs import SlideInput, slide_input, unique_ids
 from wsi_mivpg.extraction.lanes import Lanes
 from wsi_mivpg.extraction.ledger import Ledger, State, StatusRow
@@ -88,9 +89,11 @@ def extract_many(
 
     Raises:
         SlideError: two slides have the same id.
+        EncoderError: pictures for encoders that pool their tokens, or slides for encoders that keep them.
         OutputError: `out_dir` cannot be written, or the disk is full; what is there is whole, and the next run goes on.
     """
     unique_ids(slides)
+    check_inputs(slides, encoders)
     out_dir = Path(out_dir)
     ledger = ledger or Ledger(out_dir)
     folders = bag_folders(out_dir, encoders)
@@ -192,7 +195,7 @@ class _Run:
         started = time.monotonic()
         source = None
         try:
-            source = open_source(slide, self._settings, self._choice.tile_px, self._choice.mpp)
+            source = self._open(slide)
             if self._is_kept(slide, source, started):
                 source.close()
                 return
@@ -218,6 +221,11 @@ class _Run:
             self._fail(slide, error)
             return
         yield task
+
+    def _open(self, slide: SlideInput) -> Source:
+        if slide.is_picture:
+            return open_picture(slide, self._choice.tile_px)
+        return open_source(slide, self._settings, self._choice.tile_px, self._choice.mpp)
 
     def _missing(self, slide: SlideInput, source: Source) -> tuple[int, ...]:
         """Return the encoders whose bag is not there or is to be replaced."""
@@ -253,9 +261,10 @@ class _Run:
         except SlideError as error:
             self._fail(slide, error)
             return
-        n_tiles = int(np.count_nonzero(task.is_read))
+        n_read = int(np.count_nonzero(task.is_read))
+        n_rows = n_read * self._encoders[0].spec.n_tokens
         seconds = time.monotonic() - task.started
-        self._record(slide, task.source, "done", n_tiles, len(task.tiles) - n_tiles, seconds)
+        self._record(slide, task.source, "done", n_rows, len(task.tiles) - n_read, seconds)
         self._claims.release(slide.slide_id)
 
     def _record(
@@ -274,7 +283,7 @@ class _Run:
             notes.append("no tissue found: an empty bag")
         if n_unreadable:
             notes.append(f"{n_unreadable} tiles could not be read")
-        if made["slide_mpp"] != made["slide_mpp"]:
+        if made["slide_mpp"] != made["slide_mpp"] and not slide.is_picture:
             notes.append("microns per pixel unknown")
         self._ledger.record(
             StatusRow(

@@ -80,7 +80,7 @@ def open_source(given: SlideInput, settings: SlideSettings, tile_px: int, mpp: f
 
 
 def _open_slide(given: SlideInput, settings: SlideSettings, tile_px: int, mpp: float) -> Source:
-    stamp = _stamp(given.source)
+    seen = stamp(given.source)
     with ExitStack() as opening:
         slide = opening.enter_context(settings.open(given.source, given.mpp))
         provenance = _slide_provenance(given, slide, settings, tile_px, mpp)
@@ -106,7 +106,7 @@ def _open_slide(given: SlideInput, settings: SlideSettings, tile_px: int, mpp: f
 
         return Tiles(tiles.coords, tiles.grid, tiles.tissue_fraction, tiles.digest, read)
 
-    return Source(given, provenance, plan, lambda: _stamp(given.source) == stamp, held.close)
+    return Source(given, provenance, plan, lambda: stamp(given.source) == seen, held.close)
 
 
 def _slide_provenance(
@@ -201,7 +201,7 @@ def _patches_fingerprint(patches: PatchFolder) -> str:
     return digest.hexdigest()
 
 
-def _stamp(source: Path | str) -> tuple[int, int] | None:
+def stamp(source: Path | str) -> tuple[int, int] | None:
     """Return what changes when a file does, None for an address, (-1, -1) where there is no file."""
     if isinstance(source, str):
         return None

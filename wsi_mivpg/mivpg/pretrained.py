@@ -89,6 +89,15 @@ def load_blip2(
     return Blip2Parts(model, _language_projection(checkpoint.source, projection, config.hidden_size))
 
 
+def published_settings(path_or_id: str | Path, revision: str | None = None) -> dict[str, Any]:
+    """Return the arguments of `MivpgConfig` that a checkpoint's config.json states; none where it states none.
+
+    Raises:
+        ModelError: nothing is found, or its config.json is damaged or of another kind.
+    """
+    return _stated_settings(find_checkpoint(str(path_or_id), revision).config) or {}
+
+
 def _stated_settings(file: Path | None) -> dict[str, Any] | None:
     """Return the arguments of `MivpgConfig` that config.json states, or None where it is not a BLIP-2's."""
     if file is None:

@@ -126,7 +126,9 @@ def _files_of(record: Record, index: FileIndex) -> tuple[list[Path], int]:
 
     found: list[Path] = []
     for name in record.names:
-        same = fitting(index.named(name))
+        # `extract` writes all bags into one folder, where no two have one name: the folders of the pictures are gone.
+        flat = (path for path in index.named(name.rpartition("/")[2]) if path.parent == index.folder)
+        same = fitting(index.named(name)) or fitting(flat)
         if len(same) > 1:
             raise CohortError(
                 f"{index.folder}: {same[0]} and {same[1]} are both called {name!r}; give the folder of one encoder, or "
