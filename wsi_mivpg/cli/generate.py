@@ -119,7 +119,7 @@ def _lines(
     if stream:
         from transformers import TextStreamer
 
-        streamer = TextStreamer(captioner.tokenizer, skip_prompt=True, skip_special_tokens=True)  # type: ignore[arg-type]
+        streamer = TextStreamer(captioner.tokenizer, skip_prompt=True, skip_special_tokens=True)
     try:
         made = captioner.generate(read, batch_size=len(read), seed=seed, streamer=streamer)
     except WsiMivpgError as problem:
