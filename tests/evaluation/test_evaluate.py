@@ -1,16 +1,9 @@
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from wsi_mivpg.errors import TextsError
 from wsi_mivpg.evaluation import (
     evaluate,
-    load_predictions,
-    load_references,
-    load_texts,
-    load_truths,
     most_frequent,
     text_scores,
     tokenise,
@@ -67,47 +60,6 @@ def test_nothing_to_score_and_a_case_without_reference_are_errors():
 
 def test_tokens_are_words_and_numbers():
     assert tokenise("Lung, core-biopsy: 35% (2.5 mm)!") == ["lung", "core", "biopsy", "35", "2.5", "mm"]
-
-
-def test_texts_are_read_from_each_kind_of_file(tmp_path: Path):
-    (tmp_path / "a.jsonl").write_text('{"case_id": "a", "text": "x"}\n\n{"id": "b", "reports": ["y", "z"]}\n')
-    (tmp_path / "a.csv").write_text('\ufeffcase_id,report\na,"x, with comma"\na,second\n')
-    (tmp_path / "a.json").write_text('{"a": "x", "b": ["y", "z"]}')
-    assert load_texts(tmp_path / "a.jsonl") == {"a": ["x"], "b": ["y", "z"]}
-    assert load_references(tmp_path / "a.csv") == {"a": ["x, with comma", "second"]}
-    assert load_texts(tmp_path / "a.json") == {"a": ["x"], "b": ["y", "z"]}
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("a.jsonl", '{"case_id": "a"}', "line 1 has none of text"),
-        ("a.jsonl", '{"text": "a"}', "line 1 has no case_id"),
-        ("a.jsonl", "\nnope", "line 2 is not JSON"),
-        ("a.json", "[1]", "JSON list"),
-        ("a.json", '{"a": 3}', "'a' is int"),
-        ("a.txt", "x", r"\.txt is not read"),
-        ("a.jsonl", '{"id": "a", "texts": ["x", "y"]}', "several for a"),
-    ],
-)
-def test_a_malformed_file_is_named_with_its_line(tmp_path: Path, name: str, content: str, message: str):
-    (tmp_path / name).write_text(content)
-    with pytest.raises(TextsError, match=message):
-        load_predictions(tmp_path / name)
-
-
-def test_a_missing_file_is_a_clear_error(tmp_path: Path):
-    with pytest.raises(TextsError, match="cannot read texts"):
-        load_texts(tmp_path / "none.json")
-
-
-def test_truths_come_from_a_manifest_only_when_every_case_has_one(tmp_path: Path):
-    path = tmp_path / "cohort.jsonl"
-    lines = [json.dumps({"case_id": name, "reports": ["x"], "truth": truth}) for name, truth in TRUTHS.items()]
-    path.write_text("\n".join(lines))
-    assert load_truths(path) == TRUTHS
-    path.write_text(lines[0] + '\n{"case_id": "c", "reports": ["x"], "truth": null}')
-    assert load_truths(path) is None
 
 
 def test_the_most_frequent_report_wins_and_ties_go_to_the_first():

@@ -5,12 +5,14 @@ Rules over the vocabulary of `cohorts.wording`; a fact that the text does not st
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from wsi_mivpg.cohorts.wording import FINDING_PHRASES
 
-_HEADER = re.compile(r"\s*([^,(:;.]+?)\s*[,(]\s*([^,():;.]+?)\s*\)?\s*[:;]")
-_EXTENT = re.compile(r"(\d+(?:\.\d+)?)\s*(?:%|percent\b|per cent\b)", re.IGNORECASE)
+_HEADER = re.compile(r" ?([^,(:;.]{1,100}?) ?[,(] ?([^,():;.]{1,100}?) ?\)? ?[:;]")
+_EXTENT = re.compile(r"(?<!\d)(\d+(?:\.\d+)?)\s*(?:%|percent\b|per cent\b)", re.IGNORECASE)
 _FOCI = re.compile(r"\b(\d+|a single|single|one|two|three|four|five|six)\s+(?:separate\s+)?foc(?:us|i)\b", re.I)
+_BLANKS = re.compile(r"\s+")
 _COUNTS = {"a single": 1, "single": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 _NEGATED = re.compile(r"\b(?:no|not|without|negative for|no evidence of|absence of)\s+(?:\w+\s+)?$", re.IGNORECASE)
 
@@ -26,8 +28,10 @@ class ReportFields:
     foci: int | None
 
 
+@lru_cache(maxsize=100_000)
 def extract_fields(text: str) -> ReportFields:
     """Read the fields of one report. Organ and procedure are lower-case; no facts give all None."""
+    text = _BLANKS.sub(" ", text)
     header = _HEADER.match(text)
     body = text[header.end() :] if header else text
     extent = _EXTENT.search(body)

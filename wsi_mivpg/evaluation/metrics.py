@@ -1,28 +1,22 @@
-"""BLEU-1..4 and ROUGE-L as in the COCO caption toolkit (pycocoevalcap's Python classes; no Java).
+"""The short way to text scores: BLEU-1..4, ROUGE-L and CIDEr-D over words and numbers, for training and quick looks.
 
 The tokeniser is our own and is named in `signature()`, which belongs beside every published score.
 """
 
-import re
 from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib import metadata
 
 from wsi_mivpg.errors import TextsError
+from wsi_mivpg.evaluation.coco import coco_metrics
+from wsi_mivpg.evaluation.joining import Pairs
+from wsi_mivpg.evaluation.metric import Metric
+from wsi_mivpg.evaluation.tokenisers import NAMES, tokenise
 
-_TOKEN = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+")
+__all__ = ["cider", "signature", "text_scores", "tokenise"]
 
 
-def tokenise(text: str) -> list[str]:
-    """Lower-case `text` and keep its words and numbers; punctuation and signs separate and are dropped."""
-    return _TOKEN.findall(text.lower())
-
-
-@cache
 def signature() -> str:
-    """Return what a score was computed with: metric, toolkit version, tokeniser, case, reference length."""
-    toolkit = metadata.version("pycocoevalcap")
-    return f"bleu+rouge-l|pycocoevalcap:{toolkit}|tok:words+numbers|case:lower|ref:closest"
+    """Return what `text_scores` computes: metrics, tokeniser, case, reference length."""
+    return f"bleu+rouge-l|as:pycocoevalcap-1.2|tok:{NAMES['words']}|ref:closest|beta:1.2"
 
 
 def text_scores(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> dict[str, float]:
@@ -33,20 +27,10 @@ def text_scores(predictions: Mapping[str, str], references: Mapping[str, Sequenc
         references: id -> one or more texts, for the same ids.
 
     Raises:
-        TextsError: pycocoevalcap is not installed, or there is nothing to score.
+        TextsError: there is nothing to score.
     """
-    try:
-        from pycocoevalcap.bleu.bleu import Bleu
-        from pycocoevalcap.rouge.rouge import Rouge
-    except ImportError as error:
-        raise TextsError("text metrics need pycocoevalcap; pip install 'wsi-mivpg[evaluate]'") from error
-    if not predictions:
-        raise TextsError("there are no predictions to score")
-    written = {name: [" ".join(tokenise(text))] for name, text in predictions.items()}
-    wanted = {name: [" ".join(tokenise(text)) for text in references[name]] for name in predictions}
-    bleu, _ = Bleu(4).compute_score(wanted, written, verbose=0)
-    rouge, _ = Rouge().compute_score(wanted, written)
-    return {**{f"bleu_{n}": float(score) for n, score in enumerate(bleu, 1)}, "rouge_l": float(rouge)}
+    wanted = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l")
+    return {metric.name: metric.overall() for metric in _metrics(predictions, references) if metric.name in wanted}
 
 
 def cider(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> float:
@@ -57,15 +41,14 @@ def cider(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]
         references: id -> one or more texts, for the same ids.
 
     Raises:
-        TextsError: pycocoevalcap is not installed, or there is nothing to score.
+        TextsError: there is nothing to score.
     """
-    try:
-        from pycocoevalcap.cider.cider import Cider
-    except ImportError as error:
-        raise TextsError("text metrics need pycocoevalcap; pip install 'wsi-mivpg[evaluate]'") from error
+    found = next(metric for metric in _metrics(predictions, references) if metric.name == "cider_d")
+    return found.overall() if len(predictions) > 1 else 0.0
+
+
+def _metrics(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> list[Metric]:
     if not predictions:
         raise TextsError("there are no predictions to score")
-    written = {name: [" ".join(tokenise(text))] for name, text in predictions.items()}
-    wanted = {name: [" ".join(tokenise(text)) for text in references[name]] for name in predictions}
-    score, _ = Cider().compute_score(wanted, written)
-    return float(score)
+    ids = tuple(predictions)
+    return coco_metrics(Pairs(ids, tuple(predictions.values()), tuple(tuple(references[i]) for i in ids)), "words")
