@@ -176,7 +176,7 @@ def test_a_bleu_above_one_is_explained_where_it_is_shown():
 TEXTS = st.text(alphabet=st.sampled_from("ab no.,;5%\n\u2028é<"), max_size=30)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(TEXTS, TEXTS.filter(str.strip)), min_size=1, max_size=4))
 def test_any_texts_give_tables_without_nan(texts: list[tuple[str, str]]):
     names = tuple(map(str, range(len(texts))))

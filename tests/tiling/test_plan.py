@@ -13,7 +13,7 @@ slide_mpps = st.one_of(st.sampled_from(odd_mpps), st.floats(0.1, 0.5))
 sides = st.integers(1, 60_000)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(mpp=slide_mpps, width=sides, height=st.integers(1, 4000), tile_px=st.sampled_from([224, 256, 512]))
 def test_tiles_meet_without_gap_or_overlap_and_stay_inside(mpp, width, height, tile_px):
     plan = plan_tiles((width, height), mpp, target_mpp=0.5, tile_px=tile_px)
@@ -37,7 +37,7 @@ def test_tiles_meet_without_gap_or_overlap_and_stay_inside(mpp, width, height, t
         assert min(width, height) < side + 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(mpp=slide_mpps)
 def test_rounding_never_accumulates_over_the_widest_slide(mpp):
     plan = plan_tiles((200_000, 1500), mpp, target_mpp=0.5, tile_px=224)
@@ -74,7 +74,7 @@ def test_upsampling_is_refused_but_one_percent_is_not():
     assert len(plan_tiles((5000, 5000), 0.504, target_mpp=0.5, tile_px=224)) > 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(mpp=slide_mpps, width=st.integers(1, 5000), height=st.integers(1, 5000), stride_px=st.integers(40, 224))
 def test_padded_tiles_cover_every_pixel_and_none_is_needless(mpp, width, height, stride_px):
     plan = plan_tiles((width, height), mpp, target_mpp=0.5, tile_px=224, stride_px=stride_px, edge="pad")

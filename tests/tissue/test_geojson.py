@@ -22,7 +22,7 @@ def read(content, mask_mpp=1.0):
     return TissueMask.from_geojson(content, SIZE_PX, SLIDE_MPP, mask_mpp=mask_mpp).mask
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10_000),
     sigma=st.sampled_from([0.0, 1.0, 3.0]),

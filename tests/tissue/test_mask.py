@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from wsi_mivpg.tissue import TissueMask
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 1000),
     box=st.tuples(st.integers(-5, 30), st.integers(-5, 30), st.integers(1, 20), st.integers(1, 20)),
