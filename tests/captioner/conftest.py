@@ -1,6 +1,6 @@
 """Captioners small enough for tests, of every family of language models."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,15 @@ from tests.tiny_captioner import write_tiny_language_model
 from wsi_mivpg.captioner import CaptionerConfig, CaseBags, in_memory
 
 Bases = Callable[[str], Path]
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Models this small take longer to share out than to compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

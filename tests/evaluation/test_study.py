@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 from html.parser import HTMLParser
 
 import numpy as np
@@ -253,23 +252,3 @@ def test_markdown_tables_have_as_many_cells_as_their_headers(study: Study):
         cells = len(re.findall(r"(?<!\\)\|", line))
         assert width in (None, cells), line
         width = cells
-
-
-def test_ten_thousand_pairs_take_less_than_a_minute_of_processor_time():
-    n = 10_000
-    truths = drawn(n)
-    texts, references = worded(truths, 1), worded(truths, 2)
-    pairs = Pairs(tuple(map(str, range(n))), tuple(texts), tuple((one,) for one in references))
-    started = time.process_time()
-    found = run_study(
-        System("model", "model", tuple(texts)),
-        [],
-        pairs,
-        joined(n),
-        Settings(),
-        truths=truths,
-        train_texts=texts[:5000],
-    )
-    seconds = time.process_time() - started  # on a busy machine the clock says less than the processor
-    assert found.n_cases == n
-    assert seconds < 60

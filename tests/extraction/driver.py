@@ -4,6 +4,7 @@ The encoder is the mean colour, slowed down so that there is something to interr
 """
 
 import json
+import signal
 import sys
 import time
 from dataclasses import replace
@@ -65,6 +66,7 @@ def quarters(*, device, weights):
 
 
 def main():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
     folder, out, *delay = sys.argv[1:]
     encoder = MeanColour(delay_s=float(delay[0]) if delay else 0.0)
     try:

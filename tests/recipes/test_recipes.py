@@ -58,7 +58,8 @@ def trained(run, tmp_path):
         tested = [case.case_id for case in read_manifest(manifest) if case.split == "test"]
         assert [json.loads(line)["case_id"] for line in texts.read_text().splitlines()] == tested
         assert scored["n_cases"] == len(tested) >= 1
-        assert all(0 <= value <= 10 for value in scored["scores"].values())
+        found = scored["systems"][0]["scores"]
+        assert all(0 <= found[name]["value"] <= 10 for name in ("bleu_1", "bleu_4", "rouge_l"))
         log = [json.loads(line) for line in (tmp_path / "out" / "training_log.jsonl").read_text().splitlines()]
         assert any("loss" in line or "train_loss" in line for line in log)
         return model

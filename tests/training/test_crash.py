@@ -27,7 +27,7 @@ FILES = {"model.safetensors", "config.json", "optimizer.pt", "scheduler.pt", "rn
 def run(place: Path, out: Path, when: str) -> subprocess.CompletedProcess[str]:
     """Train in a process of its own."""
     command = [sys.executable, "-m", "tests.training.crash", str(place), str(out), when]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
