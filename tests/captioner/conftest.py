@@ -1,25 +1,19 @@
 """Captioners small enough for tests, of every family of language models."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.one_thread import one_thread
 from tests.tiny_captioner import tiny_config as config_of
 from tests.tiny_captioner import write_tiny_language_model
 from wsi_mivpg.captioner import CaptionerConfig, CaseBags, in_memory
 
+__all__ = ["one_thread"]
+
 Bases = Callable[[str], Path]
-
-
-@pytest.fixture(scope="package", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Models this small take longer to share out than to compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
