@@ -43,7 +43,7 @@ $(VENV)/.dev-installed: $(VENV)/.run-installed
 
 report: $(VENV)/.run-installed
 ifeq ($(strip $(SLIDE)),)
-	$(BIN)/wsi-mivpg cohort virtual --out $(SAMPLE) --cases 1 --seed 7
+	$(BIN)/wsi-mivpg cohorts virtual --out $(SAMPLE) --cases 1 --seed 7
 	$(BIN)/wsi-mivpg report $(SAMPLE) --out $(OUT)
 else
 	$(BIN)/wsi-mivpg report "$(SLIDE)" --out $(OUT)
