@@ -1,7 +1,9 @@
 """Claims are exclusive, are given back, and a dead run's are free for one taker."""
 
+import errno
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -76,6 +78,31 @@ def test_a_process_number_that_was_given_again_is_not_the_holder(tmp_path):
     write_claim(tmp_path, "a", host=socket.gethostname(), pid=os.getpid(), started=1)
     with Claims(tmp_path) as claims:
         assert claims.is_dead("a")
+
+
+def test_a_run_that_is_killed_while_it_claims_leaves_no_claim_behind(tmp_path):
+    killed = """
+import json, os, signal, sys
+from pathlib import Path
+from wsi_mivpg.extraction.claims import Claims
+json.dump = os.link = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+with Claims(Path(sys.argv[1])) as claims:
+    claims.take("a")
+"""
+    assert subprocess.run([sys.executable, "-c", killed, tmp_path]).returncode == -signal.SIGKILL
+    with Claims(tmp_path) as claims:
+        assert claims.take("a", from_the_dead=True)
+
+
+def test_where_there_are_no_hard_links_a_claim_is_exclusive_all_the_same(tmp_path, monkeypatch):
+    def no_links(*_):
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    monkeypatch.setattr(os, "link", no_links)
+    with Claims(tmp_path) as one, Claims(tmp_path) as two:
+        assert one.take("a")
+        assert not two.take("a")
+        assert two.holder("a") == f"{socket.gethostname()}, process {os.getpid()}"
 
 
 def test_another_hosts_claim_lives_by_its_heartbeat(tmp_path):
