@@ -6,8 +6,10 @@ Knows no slide reader and no model; it is given text, figures and pictures.
 from wsi_mivpg.reports.html import SlidePanel, case_page, file_name, index_page, render_case, write_case
 from wsi_mivpg.reports.report import (
     DISCLAIMER,
+    Faithfulness,
     Provenance,
     Report,
+    Sentence,
     SlideSummary,
     TopTile,
     read_jsonl,
@@ -16,8 +18,10 @@ from wsi_mivpg.reports.report import (
 
 __all__ = [
     "DISCLAIMER",
+    "Faithfulness",
     "Provenance",
     "Report",
+    "Sentence",
     "SlidePanel",
     "SlideSummary",
     "TopTile",

@@ -28,6 +28,10 @@ class SlideSummary(_Frozen):
     n_tiles: int
     mpp: float | None = None
     mpp_source: str | None = None
+    path: str | None = None
+    """The slide's file or address, where it was read."""
+    bag: str | None = None
+    """The bag's file."""
     target_mpp: float | None = None
     tile_px: int | None = None
     reader: str | None = None
@@ -45,6 +49,49 @@ class TopTile(_Frozen):
     y: int
     size_l0_px: float
     weight: float
+
+
+class Faithfulness(_Frozen):
+    """Whether a sentence's map shows what the sentence rests on: the model is read again with tiles left out.
+
+    Areas are means over the shares of tiles in `fractions`, in nats of the sentence's log-likelihood, and positive
+    where the map is better than another order of the tiles.
+    """
+
+    deletion: float
+    """Log-likelihood lost by leaving out the map's first tiles, beyond what random tiles of the same number cost."""
+    deletion_interval: tuple[float, float]
+    """95 % interval over the random orders."""
+    insertion: float
+    """Log-likelihood of the map's first tiles alone, beyond that of random tiles of the same number."""
+    insertion_interval: tuple[float, float]
+    deletion_over_feature_norm: float
+    """Likewise, against tiles in the order of their features' lengths."""
+    insertion_over_feature_norm: float
+    deletion_over_uniform: float
+    """Likewise, against tiles spread evenly over the slide."""
+    insertion_over_uniform: float
+    fractions: tuple[float, ...]
+    random_orders: int
+
+    @property
+    def better_than_random(self) -> bool:
+        """Whether both intervals leave out zero, on the good side."""
+        return self.deletion_interval[0] > 0 and self.insertion_interval[0] > 0
+
+
+class Sentence(_Frozen):
+    """A sentence of the report and the tiles that support it: characters `start` to `end` of `Report.text`."""
+
+    text: str
+    start: int
+    end: int
+    logprob: float
+    """Sum over its tokens, natural logarithm."""
+    method: str
+    """How its tiles were weighed: "attention", "gradient" or "leave-out"."""
+    top_tiles: tuple[TopTile, ...] = ()
+    faithfulness: Faithfulness | None = None
 
 
 class Provenance(_Frozen):
@@ -69,6 +116,11 @@ class Report(_Frozen):
     model: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
     slides: tuple[SlideSummary, ...] = ()
     top_tiles: tuple[TopTile, ...] = ()
+    sentences: tuple[Sentence, ...] = ()
+    token_ids: tuple[int, ...] = ()
+    """What the language model wrote, the end token included if it was: the text alone may be cut into others."""
+    evidence: str | None = None
+    """The HDF5 file with a weight for each sentence and tile."""
     warnings: tuple[str, ...] = ()
     disclaimer: str = DISCLAIMER
     mean_logprob: float | None = None
