@@ -1,4 +1,4 @@
-"""`python -m benchmarks.instance_correlation`; see command.py, which spawned processes can import, as they cannot this."""
+"""`python -m benchmarks.instance_correlation`. All is in command.py: spawned processes cannot import this module."""
 
 from .command import main
 

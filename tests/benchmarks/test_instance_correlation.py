@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from instance_correlation import tissue_maps
-from instance_correlation.__main__ import main
 from instance_correlation.baselines import BASELINES
 from instance_correlation.cohort import LEAST_STAIN_DISTANCE, VirtualCase, _two_stains, compose
+from instance_correlation.command import main
 from instance_correlation.statistics import paired
 from instance_correlation.systems import (
     REFERENCE,
