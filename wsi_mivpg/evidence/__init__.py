@@ -12,7 +12,7 @@ from wsi_mivpg.evidence.heatmap import (
     top_tiles,
 )
 from wsi_mivpg.evidence.sanity import Randomised, label_randomisation, model_randomisation
-from wsi_mivpg.evidence.sentences import Span, sentence_spans
+from wsi_mivpg.evidence.sentences import Span, phrase_tokens, sentence_spans
 
 __all__ = [
     "METHODS",
@@ -25,6 +25,7 @@ __all__ = [
     "faithfulness",
     "label_randomisation",
     "model_randomisation",
+    "phrase_tokens",
     "rank_scaled",
     "sentence_spans",
     "top_tiles",
