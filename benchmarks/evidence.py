@@ -159,9 +159,9 @@ def as_markdown(rows: list[dict[str, Any]], seed: int) -> str:
     share = np.mean([row["inside"] / row["tiles"] for row in used]) if used else float("nan")
     lines = [
         f"{len(rows)} held-out virtual slides; the model names the finding of {named}; {len(used)} of these hold tiles "
-        f"both in and outside its region, {np.mean([row['tiles'] for row in used]):.0f} tiles a slide, {share:.2f} of them "
-        "inside. In brackets 95 % bootstrap intervals over slides. Deletion and insertion: nats beyond random orders, mean "
-        "over the fractions.",
+        f"both in and outside its region, {np.mean([row['tiles'] for row in used]):.0f} tiles a slide, {share:.2f} of "
+        "them inside. In brackets 95 % bootstrap intervals over slides. Deletion and insertion: nats beyond random "
+        "orders, mean over the fractions.",
         "",
     ]
     for target in TARGETS:

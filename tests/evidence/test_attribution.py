@@ -183,7 +183,7 @@ def test_what_cannot_be_weighed_is_refused_with_a_way_out(case: CaseBags) -> Non
         with pytest.raises(ModelError, match="not within the report's 7 tokens"):
             attribute(captioner, case, ids, [target], "attention")
     one = in_memory("one", torch.zeros(1, 12))
-    with pytest.raises(ModelError, match="case 'one' has one tile.*'attention' or 'gradient'"):
+    with pytest.raises(ModelError, match=r"case 'one' has one tile.*'attention' or 'gradient'"):
         attribute(captioner, one, ids, [range(1)], "leave-out")
     assert attribute(captioner, one, ids, [range(1)], "attention").tolist() == [[1.0]]
     with pytest.raises(ModelError, match="evaluation mode"):

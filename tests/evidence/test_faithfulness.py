@@ -17,12 +17,12 @@ def _better(curves: Curves) -> bool:
 
 
 def test_a_true_map_is_better_than_random_and_noise_is_not(taught: SlideCaptioner, draw_case: DrawCase) -> None:
-    known = draw_case(5, 30, 30, 160)
+    known = draw_case(5, 100, 200, 400)
     ids = taught.encode_report("necrosis")
-    true = torch.zeros(160)
+    true = torch.zeros(400)
     true[known.speak_for], true[known.speak_against] = 1.0, -1.0
     found = attribute(taught, known.case, ids, [range(1)], "leave-out")
-    noise = torch.rand(30, 160, generator=torch.Generator().manual_seed(1))
+    noise = torch.rand(30, 400, generator=torch.Generator().manual_seed(1))
     maps = torch.cat([true[None], found, -true[None], noise])
     curves = faithfulness(taught, known.case, ids, [range(1)] * len(maps), maps)
     assert _better(curves[0])
