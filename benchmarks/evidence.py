@@ -1,9 +1,10 @@
 """Which way of weighing tiles is true: against known regions, and by taking tiles out; on held-out virtual slides.
 
-    python benchmarks/evidence.py [--cases 40] [--out out/evidence] [--table]
+    python -m benchmarks.evidence [--cases 40] [--out out/evidence] [--table] [--install]
 
 The demonstration model writes about slides that it has never seen, whose tissues are known. Cases are kept one by one,
 so that the script resumes; slides and bags are kept too. The same seed gives the same table, the seconds aside.
+`--install` copies the table into `docs/evidence.md`.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from skimage.draw import polygon2mask
 from sklearn.metrics import average_precision_score
 
 import wsi_mivpg
+from benchmarks.demo import put_between_marks
 from wsi_mivpg.bags import FeatureBag
 from wsi_mivpg.captioner import CaseBags, SlideCaptioner, read_case
 from wsi_mivpg.cohorts.case import Case
@@ -34,6 +36,7 @@ MAPS = (*METHODS, *CONTROLS)
 TARGETS = ("finding", "sentence")
 FIGURES = ("pointing", "auprc", "deletion", "insertion", "better")
 RESAMPLES = 2000
+BEGIN = "<!-- results: written by benchmarks/evidence.py -->"
 
 
 def main() -> None:
@@ -43,6 +46,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/evidence"))
     parser.add_argument("--seed", type=int, default=0, help="of the random orders and of the bootstrap")
     parser.add_argument("--table", action="store_true", help="write the table of what is there, and run nothing")
+    parser.add_argument("--install", action="store_true", help="copy the table into docs/evidence.md")
     arguments = parser.parse_args()
     results = arguments.out / "cases"
     results.mkdir(parents=True, exist_ok=True)
@@ -52,6 +56,8 @@ def main() -> None:
     table = as_markdown(kept, arguments.seed)
     (arguments.out / "table.md").write_text(table)
     print(table)
+    if arguments.install:
+        put_between_marks(Path("docs/evidence.md"), table, BEGIN)
 
 
 def run(count: int, out: Path, results: Path, seed: int) -> None:
