@@ -1,6 +1,6 @@
 """Which way of weighing tiles is true: against known regions, and by taking tiles out; on held-out virtual slides.
 
-    python -m benchmarks.evidence [--cases 40] [--out out/evidence] [--table] [--install]
+    python benchmarks/evidence.py [--cases 40] [--out out/evidence] [--table] [--install]
 
 The demonstration model writes about slides that it has never seen, whose tissues are known. Cases are kept one by one,
 so that the script resumes; slides and bags are kept too. The same seed gives the same table, the seconds aside.
@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from demo import put_between_marks
 from skimage.draw import polygon2mask
 from sklearn.metrics import average_precision_score
 
 import wsi_mivpg
-from benchmarks.demo import put_between_marks
 from wsi_mivpg.bags import FeatureBag
 from wsi_mivpg.captioner import CaseBags, SlideCaptioner, read_case
 from wsi_mivpg.cohorts.case import Case

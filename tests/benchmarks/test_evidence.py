@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from evidence import MAPS, TARGETS, as_markdown, phrase_place, tile_truth
 
-from benchmarks.evidence import as_markdown, phrase_place, tile_truth
 from tests.provenance import PROVENANCE
 from wsi_mivpg.bags import FeatureBag, write_bag
 
@@ -17,7 +17,7 @@ def _bag(path: Path) -> FeatureBag:
     """Sixteen tiles in a grid of four columns."""
     grid = np.column_stack([np.arange(16) % 4, np.arange(16) // 4]).astype(np.int32)
     made = replace(PROVENANCE, tile_size_l0=float(SIDE))
-    write_bag(path, np.zeros((16, 3), np.float16), grid * SIDE, np.ones(16, np.float32), made, grid=grid)
+    write_bag(path, np.zeros((16, 12), np.float16), grid * SIDE, np.ones(16, np.float32), made, grid=grid)
     return FeatureBag.open(path)
 
 
@@ -49,8 +49,6 @@ def test_the_longest_phrase_of_a_finding_is_its_place() -> None:
 
 
 def test_the_table_has_every_map_with_intervals_and_counts_what_was_left_out() -> None:
-    from benchmarks.evidence import MAPS, TARGETS
-
     figures = {"pointing": 1.0, "auprc": 0.5, "deletion": 2.0, "insertion": -1.0, "better": 0.0, "seconds": 3.0}
     row = {"named": True, "inside": 2, "tiles": 4} | {f"{name}|{at}": figures for name in MAPS for at in TARGETS}
     table = as_markdown([row, row, {"named": False, "inside": 1, "tiles": 4}], seed=0)
