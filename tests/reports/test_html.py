@@ -59,7 +59,7 @@ class Reader(HTMLParser):
 
 
 def test_hostile_text_is_shown_and_never_run():
-    panel = SlidePanel(HOSTILE, THUMBNAIL, (1000, 500), [OUTLINE], HEATMAP, {0: THUMBNAIL})
+    panel = SlidePanel(HOSTILE, THUMBNAIL, (1000, 500), [OUTLINE], HEATMAP, {(100, 50): THUMBNAIL})
     pages = [
         render_case(report(HOSTILE), [panel]),
         index_page([report(HOSTILE)], {HOSTILE: HOSTILE}, {HOSTILE: THUMBNAIL}),

@@ -10,7 +10,6 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,30 +21,10 @@ from PIL import Image
 
 from wsi_mivpg.atomic import write_text
 from wsi_mivpg.colour_map import STOPS
+from wsi_mivpg.reports.panel import SlidePanel
 from wsi_mivpg.reports.report import DISCLAIMER, Report
 
 _INDEX_THUMBNAIL_PX = 360
-
-
-@dataclass(frozen=True, eq=False)
-class SlidePanel:
-    """The picture of one slide on a case page.
-
-    Attributes:
-        slide_id: as in `Report.slides` and `Report.top_tiles`.
-        thumbnail: uint8 (H, W, 3) of the whole slide.
-        slide_size_px: (width, height) at level 0; outlines and tile boxes are in these pixels.
-        outline_polygons: closed tissue outlines, each float (K, 2), level-0 (x, y).
-        heatmap: uint8 (h, w, 4) over the whole slide, from `evidence.attention_rgba`; None for no overlay.
-        tile_images: index in `Report.top_tiles` -> uint8 (h, w, 3) picture of that tile; may be empty.
-    """
-
-    slide_id: str
-    thumbnail: NDArray[np.uint8]
-    slide_size_px: tuple[int, int]
-    outline_polygons: Sequence[NDArray[np.floating]] = ()
-    heatmap: NDArray[np.uint8] | None = None
-    tile_images: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict)
 
 
 def case_page(
@@ -62,7 +41,12 @@ def case_page(
 
 def render_case(report: Report, panels: Sequence[SlidePanel]) -> str:
     """Return the page of a case with a picture per slide; no panels give a page of text and tables."""
-    tile_images = {index: _jpeg_uri(tile) for panel in panels for index, tile in panel.tile_images.items()}
+    images = {(panel.slide_id, *place): tile for panel in panels for place, tile in panel.tile_images.items()}
+    tile_images = {
+        index: _jpeg_uri(images[tile.slide_id, tile.x, tile.y])
+        for index, tile in enumerate(report.top_tiles)
+        if (tile.slide_id, tile.x, tile.y) in images
+    }
     return (
         _environment()
         .get_template("case.html.j2")
@@ -151,7 +135,7 @@ def _panel_view(panel: SlidePanel, report: Report) -> dict[str, Any]:
         "width": width,
         "height": height,
         "unit": max(width, height) / 100,
-        "thumbnail": _jpeg_uri(panel.thumbnail),
+        "thumbnail": None if panel.thumbnail is None else _jpeg_uri(panel.thumbnail),
         "heatmap": None if panel.heatmap is None else _png_uri(panel.heatmap),
         "outline": " ".join(_path_data(polygon) for polygon in panel.outline_polygons),
         "tiles": [(i, tile) for i, tile in enumerate(report.top_tiles) if tile.slide_id == panel.slide_id],
