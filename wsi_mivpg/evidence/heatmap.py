@@ -55,6 +55,12 @@ def top_tiles(weights: NDArray[np.floating], count: int) -> NDArray[np.int64]:
     return np.argsort(-np.asarray(weights, np.float64), kind="stable")[:count].astype(np.int64)
 
 
+def supporting_tiles(weights: NDArray[np.floating], count: int) -> NDArray[np.int64]:
+    """Return the first of `top_tiles` that weigh more than zero: a tile that speaks against a sentence is no support."""
+    best = top_tiles(weights, count)
+    return best[np.asarray(weights)[best] > 0]
+
+
 def top_decile(weights: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Return which tiles, bool (N,), are the tenth with the largest weights; at least one, ties by position."""
     chosen = np.zeros(len(weights), bool)

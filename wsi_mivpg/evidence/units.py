@@ -1,5 +1,7 @@
 """What the numbers of a map count, by method."""
 
+DEFAULT_METHOD = "gradient"
+"""What a report shows unless another method is asked for."""
 _UNITS = {
     "attention": "share of the attention",
     "gradient": "nats, to first order",
