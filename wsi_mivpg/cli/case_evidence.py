@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -153,7 +154,8 @@ def top_tiles_of(slides: Sequence[SlideTiles], weights: npt.NDArray[np.float32])
 
 def faithfulness_of(curves: Mapping[str, npt.NDArray[np.float64]]) -> Faithfulness:
     """Return the figures of a tested map."""
-    return Faithfulness(**Curves(**{name: values for name, values in curves.items()}).summary())
+    arrays: dict[str, Any] = dict(curves)
+    return Faithfulness(**Curves(**arrays).summary())
 
 
 def _tokens_of(span: Span) -> range:

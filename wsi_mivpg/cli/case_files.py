@@ -109,7 +109,7 @@ def describe_case(
             evidence = find_evidence(captioner, case, model, [method])
             report = with_evidence(report, captioner, case, evidence, method, out)
             weights = evidence.weights[method]
-            maps = Maps(weights[-1], weights[:-1])
+            maps = Maps(weights[-1], list(weights[:-1]))
         except (ModelError, TextsError) as problem:  # the report stands without it
             console.note(f"warning: {given.case_id}: no evidence: {problem}")
             report = report.model_copy(update={"warnings": (*report.warnings, f"There is no evidence: {problem}.")})
@@ -226,9 +226,7 @@ def _warnings(bags: Sequence[FeatureBag], generated: Generated) -> list[str]:
     return warnings
 
 
-def _panels(
-    given: CaseInput, case: ReadCase, report: Report, maps: Maps, settings: SlideSettings
-) -> list[SlidePanel]:
+def _panels(given: CaseInput, case: ReadCase, report: Report, maps: Maps, settings: SlideSettings) -> list[SlidePanel]:
     panels = []
     for tiles in case.slides:
         summary = next(slide for slide in report.slides if slide.slide_id == tiles.slide_id)

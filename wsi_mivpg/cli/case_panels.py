@@ -95,6 +95,4 @@ def _tile_images(slide: Slide, summary: SlideSummary, tiles: Sequence[TopTile]) 
     """Read tiles as the model was given them."""
     if summary.tile_px is None or summary.target_mpp is None:
         return {}
-    return {
-        (tile.x, tile.y): slide.read_region(tile.x, tile.y, summary.tile_px, summary.target_mpp) for tile in tiles
-    }
+    return {(tile.x, tile.y): slide.read_region(tile.x, tile.y, summary.tile_px, summary.target_mpp) for tile in tiles}

@@ -76,7 +76,7 @@ def _features(
     for place, row in enumerate(supporting_tiles(target.weights, count).tolist(), 1):
         index = row - slide.first
         if 0 <= index < len(slide):
-            ring = square(*slide.coords[index].tolist(), slide.side_l0)
+            ring = square(slide.coords[index], slide.side_l0)
             weight = float(target.weights[row])
             measurements = {"Place": place, f"Weight ({unit})": weight, "Rank (0 to 1)": float(ranks[index])}
             name = f"{target.name}: tile {place}"
