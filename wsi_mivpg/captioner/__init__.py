@@ -8,7 +8,7 @@ from wsi_mivpg.captioner.generated import Generated
 from wsi_mivpg.captioner.inputs import CaseBags, draw, in_memory, pack, read_case, subset
 from wsi_mivpg.captioner.language_models import load_language_model
 from wsi_mivpg.captioner.model import SlideCaptioner
-from wsi_mivpg.captioner.scoring import report_attention, report_logprobs
+from wsi_mivpg.captioner.scoring import report_attention, report_logprobs, visual_rollout
 
 __all__ = [
     "CaptionerConfig",
@@ -23,4 +23,5 @@ __all__ = [
     "report_attention",
     "report_logprobs",
     "subset",
+    "visual_rollout",
 ]

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from wsi_mivpg.captioner.inputs import CaseBags, pack
 from wsi_mivpg.captioner.sequences import embed, join_prompts, report_logits
 from wsi_mivpg.captioner.trainable import autocast_to_base
 from wsi_mivpg.errors import ModelError
+from wsi_mivpg.mivpg.rollout import rollout
 
 if TYPE_CHECKING:
     from wsi_mivpg.captioner.model import SlideCaptioner
@@ -87,6 +89,19 @@ def report_attention(
         )
     mean = torch.stack([layer[0].float().mean(dim=0) for layer in layers]).mean(dim=0)
     return mean[-len(token_ids) :, : len(visual)]
+
+
+@torch.no_grad()
+def visual_rollout(captioner: "SlideCaptioner", case: CaseBags) -> tuple[Tensor, Tensor]:
+    """Return a case's visual prompt (R, width), and how much each of its tokens rests on each instance, float (R, M).
+
+    Raises:
+        ModelError: the case does not fit the model, or its adapter does not tell what it reads.
+    """
+    packed = pack([case], mapped=True)
+    instances, sizes = captioner.adapter_inputs(packed["instances"], packed["slide_sizes"])
+    prompt, weights = rollout(captioner.mivpg, instances, sizes, packed["coords"])
+    return captioner.language_projection(prompt), weights
 
 
 @contextlib.contextmanager

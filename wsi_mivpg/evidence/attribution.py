@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from wsi_mivpg.captioner import CaseBags, SlideCaptioner, pack, report_attention, report_logprobs
+from wsi_mivpg.captioner import CaseBags, SlideCaptioner, pack, report_attention, report_logprobs, visual_rollout
 from wsi_mivpg.errors import ModelError
 from wsi_mivpg.evidence.groups import neighbour_groups
 from wsi_mivpg.evidence.variants import variant_logprobs
@@ -71,9 +71,8 @@ def attention(
 
     Cheap: one pass, whatever the number of targets. A hint at where the model looked, not a proof.
     """
-    visual, layers = captioner.visual_prompt(**pack([case], mapped=True), output_attentions=True)
-    read = report_attention(captioner, visual[0], token_ids, prompt)
-    instances = torch.stack([layer[0].float().mean(dim=0) for layer in layers]).mean(dim=0)
+    visual, instances = visual_rollout(captioner, case)
+    read = report_attention(captioner, visual, token_ids, prompt)
     weights = torch.stack([read[list(target)].mean(dim=0) for target in targets]) @ instances
     return (weights / weights.sum(dim=1, keepdim=True)).cpu()
 

@@ -64,7 +64,8 @@ def slide_of(case: CaseBags) -> Tensor:
 
 
 def _numbered(keys: Tensor) -> Tensor:
-    return keys.unique(dim=0, return_inverse=True)[1]
+    numbers: Tensor = keys.unique(dim=0, return_inverse=True)[1]
+    return numbers
 
 
 def _morton(cells: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 It knows texts and tokens, no model and no tiles.
 """
 
-import os
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -89,7 +88,7 @@ def _token_starts(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], 
     lead = len(whole) - len(whole.lstrip())
     visible = [place for place, character in enumerate(whole) if not character.isspace()]
     # Tokens may hold parts of a character: until it is complete, what is decoded ends in a replacement character.
-    ends = [len(os.path.commonprefix([_decoded(tokenizer, ids[: place + 1]), whole])) for place in range(len(ids))]
+    ends = [_common(_decoded(tokenizer, ids[: place + 1]), whole) for place in range(len(ids))]
     starts = []
     for place, start in enumerate([0, *ends[:-1]]):
         after = bisect_right(visible, start - 1)
@@ -101,3 +100,9 @@ def _token_starts(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], 
 
 def _decoded(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
     return cast(str, tokenizer.decode(ids, skip_special_tokens=True))
+
+
+def _common(one: str, other: str) -> int:
+    """Return how many first characters two texts have in common."""
+    pairs = zip(one, other, strict=False)
+    return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
