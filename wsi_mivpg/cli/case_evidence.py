@@ -61,7 +61,7 @@ def find_evidence(captioner: SlideCaptioner, case: ReadCase, model: str, methods
         TextsError: the tokens do not say the text.
     """
     spans = sentence_spans(captioner.tokenizer, case.token_ids, case.text)
-    targets = [*map(_tokens_of, spans), range(len(case.token_ids))]
+    targets = sentence_targets(captioner, case)
     maps = {method: attribute(captioner, case.bags, case.token_ids, targets, method) for method in methods}
     curves: dict[str, list[dict[str, npt.NDArray[np.float64]]]] = {}
     if len(case.bags) >= _LEAST_TO_TEST:
@@ -79,6 +79,12 @@ def find_evidence(captioner: SlideCaptioner, case: ReadCase, model: str, methods
         weights={method: weights.numpy() for method, weights in maps.items()},
         curves=curves,
     )
+
+
+def sentence_targets(captioner: SlideCaptioner, case: ReadCase) -> list[range]:
+    """Return the places of each sentence's tokens, then those of the whole report."""
+    spans = sentence_spans(captioner.tokenizer, case.token_ids, case.text)
+    return [*map(_tokens_of, spans), range(len(case.token_ids))]
 
 
 def with_earlier(evidence: Evidence, path: Path) -> Evidence:

@@ -56,8 +56,8 @@ def read_pictures(slide: Slide, settings: SlideSettings, summary: SlideSummary, 
     stated = (summary.width_px, summary.height_px)
     if all(stated) and stated != slide.size_px:
         raise SlideError(
-            f"{slide.source}: {slide.size_px[0]}x{slide.size_px[1]} px, but slide {summary.slide_id!r} of the report has "
-            f"{stated[0]}x{stated[1]}; name the slide that the report is about"
+            f"{slide.source}: {slide.size_px[0]}x{slide.size_px[1]} px, but slide {summary.slide_id!r} of the report "
+            f"has {stated[0]}x{stated[1]}; name the slide that the report is about"
         )
     thumbnail = slide.thumbnail(THUMBNAIL_PX)
     polygons = settings.find_tissue(slide, summary.slide_id).polygons()
