@@ -5,8 +5,9 @@ One line of the file is one report; reading checks every field, so a page can tr
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from wsi_mivpg.atomic import write_text
 from wsi_mivpg.errors import TextsError
@@ -126,6 +127,15 @@ class Report(_Frozen):
     warnings: tuple[str, ...] = ()
     disclaimer: str = DISCLAIMER
     mean_logprob: float | None = None
+
+    @model_validator(mode="after")
+    def _sentences_are_of_the_text(self) -> Self:
+        end = 0
+        for number, sentence in enumerate(self.sentences, 1):
+            if sentence.start < end or self.text[sentence.start : sentence.end] != sentence.text:
+                raise ValueError(f"sentence {number} is not characters {sentence.start} to {sentence.end} of the text")
+            end = sentence.end
+        return self
 
 
 def write_json(path: Path, report: Report) -> None:
