@@ -38,7 +38,8 @@ function makeSlide(figure, panel, tiles, onTile) {
 
   function deepZoom() {
     live.className = "live zoomable";
-    const picturePx = panel.picturePx ? (tiles.find((tile) => tile.slide === panel.slide)?.side ?? Infinity) / panel.picturePx : Infinity;
+    const side = tiles.find((tile) => tile.slide === panel.slide)?.side ?? Infinity;
+    const picturePx = panel.picturePx ? side / panel.picturePx : Infinity;
     const viewer = OpenSeadragon({
       element: live,
       drawer: "canvas",
@@ -66,6 +67,7 @@ function makeSlide(figure, panel, tiles, onTile) {
       layers.setAttribute("viewBox", [box.x, box.y, box.width, box.height].map((part) => part * panel.width).join(" "));
       layers.style.setProperty("--px", perPx);
       layers.classList.toggle("near", perPx < panel.finest);
+      layers.classList.toggle("close", side < Infinity && side / perPx > 180);
       if (panel.mpp) drawScale(scale, perPx * panel.mpp);
       live.dataset.perPx = perPx;
     };
@@ -137,7 +139,7 @@ function makeSlide(figure, panel, tiles, onTile) {
     }
     for (const [index, rank] of ranked) {
       const { x, y, side } = tiles[index];
-      boxes.append(svg("text", { x: x + side / 2, y: y + side / 2 }, rank));
+      boxes.append(svg("text", { x: x + side / 2, y: y + side / 2, style: `--side: ${side}` }, rank));
     }
   }
 

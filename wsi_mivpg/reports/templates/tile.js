@@ -47,6 +47,7 @@ function makeTileDialog(tiles, slides, goTo) {
     current = index;
     part("h2").textContent = `Tile at x ${figures(tile.x)}, y ${figures(tile.y)}`;
     part(".picture").style.display = picture ? "" : "none";
+    part(".body").classList.toggle("bare", !picture);
     part("use").setAttribute("href", picture ? `#picture-${index}` : "");
     const slide = document.createElement("bdi");
     slide.textContent = tile.slide;
