@@ -132,7 +132,7 @@ class Report(_Frozen):
     def _sentences_are_of_the_text(self) -> Self:
         end = 0
         for number, sentence in enumerate(self.sentences, 1):
-            if sentence.start < end or self.text[sentence.start : sentence.end] != sentence.text:
+            if sentence.start < end or not sentence.text or self.text[sentence.start : sentence.end] != sentence.text:
                 raise ValueError(f"sentence {number} is not characters {sentence.start} to {sentence.end} of the text")
             end = sentence.end
         return self

@@ -138,7 +138,11 @@ def _figures(measured: Faithfulness) -> Iterator[tuple[str, str]]:
         f"{measured.insertion:+.3g} nats (95\u202f% {low:+.3g} to {high:+.3g})",
     )
     pairs = (
-        ("tiles in the order of their features' lengths", measured.deletion_over_feature_norm, measured.insertion_over_feature_norm),
+        (
+            "tiles in the order of their features' lengths",
+            measured.deletion_over_feature_norm,
+            measured.insertion_over_feature_norm,
+        ),
         ("tiles spread evenly over the slide", measured.deletion_over_uniform, measured.insertion_over_uniform),
     )
     for other, deletion, insertion in pairs:

@@ -92,7 +92,7 @@ def _read_tiles(
     places: list[tuple[int, int]],
     budget_bytes: int,
 ) -> dict[tuple[int, int], bytes] | None:
-    """Return the tiles, or None once it is sure, or after a first spread sample likely, that they do not fit."""
+    """Return the tiles, or None where they do not fit; a first sample over the slide tells soon if they never will."""
     sample = places[:: max(1, len(places) // 8)]
     rest = [place for index, place in enumerate(places) if index % max(1, len(places) // 8)]
     width, height = (math.ceil(side / downsample) for side in slide_size_px)
@@ -107,7 +107,7 @@ def _read_tiles(
             continue
         tiles[column, row] = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), _QUALITY, colorsubsampling="420")
         used += len(tiles[column, row])
-        expected = used * len(places) / len(tiles) if len(tiles) >= len(sample) else used
-        if expected > budget_bytes:
+        hopeless = len(tiles) == len(sample) and used * len(places) / len(sample) > 2 * budget_bytes
+        if hopeless or used > budget_bytes:
             return None
     return tiles

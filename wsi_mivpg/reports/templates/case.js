@@ -61,7 +61,8 @@
     });
   }
   const release = () => {
-    if (kept !== "report" && document.activeElement.closest(".evidence")) document.getElementById(kept).focus();
+    // Focus goes back with it, also where another sentence's evidence has meanwhile taken its place.
+    if (kept !== "report" && document.activeElement.matches("body, .evidence, .evidence *")) document.getElementById(kept).focus();
     keep("report");
   };
   for (const button of document.querySelectorAll("[data-do=report]")) button.addEventListener("click", release);
