@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from wsi_mivpg.reports import (
     SlidePanel,
     SlideSummary,
     TopTile,
+    ZoomLevel,
     render_case,
     zoom_levels,
 )
@@ -125,8 +127,13 @@ def panel(slide_id: str, n_sentences: int) -> SlidePanel:
         heatmap=heatmap(corners[-1]),
         tile_images={(x, y): read_region(x, y, 200, 0.5) for x, y in TILES},
         sentence_heatmaps={number: heatmap(corners[number % len(corners)]) for number in range(n_sentences)},
-        zoom=zoom_levels(read_region, SLIDE_PX, MPP, thumbnail),
+        zoom=levels(),
     )
+
+
+@cache
+def levels() -> list[ZoomLevel]:
+    return zoom_levels(read_region, SLIDE_PX, MPP, read_region(0, 0, (400, 300), MPP * 8))
 
 
 def heatmap(corner: tuple[int, int]) -> np.ndarray:

@@ -11,8 +11,8 @@ from tests.reports.pages import TEXTS, case, opened
 from wsi_mivpg.reports import render_case
 
 HOSTILE = [
-    "<script>document.title = 'ran'; alert(1)</script> </script></style></title></bdi><script>alert(2)</script> <!-- --!>",
-    """"'><img src=x onerror="alert(1)"><svg onload=alert(2)></p><iframe src='https://example.org'></iframe>"""
+    "<script>document.title = 'ran'; alert(1)</script> </script></style></title></bdi><script>alert(2)</script>",
+    """<!-- --!>"'><img src=x onerror="alert(1)"><svg onload=alert(2)></p><iframe src='https://example.org'></iframe>"""
     "<a href='javascript:alert(1)'>go</a> <style>body{display:none}</style> &lt;b&gt; \\u003cscript\\u003e",
     "{{ 7 * 7 }} {% raw %} ${7 * 7} <%= 7 * 7 %> {# no #}",
     "\u202egnitirw siht\u2066 \u2067and this\u202d \u200f.",

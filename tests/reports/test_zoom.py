@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.reports.pages import MPP, SLIDE_PX, STRIPES, TILES, read_region
+from tests.reports.pages import MPP, SLIDE_PX, STRIPES, TILES, levels, read_region
 from wsi_mivpg.errors import SlideError
 from wsi_mivpg.reports import ZoomLevel, zoom_levels
 from wsi_mivpg.reports.zoom import TILE_PX
@@ -23,25 +23,25 @@ def picture(level: ZoomLevel) -> np.ndarray:
 
 
 def test_levels_double_from_the_overview_to_level_0_and_show_everything_in_its_place():
-    levels = zoom_levels(read_region, SLIDE_PX, MPP, THUMBNAIL)
-    assert [level.downsample for level in levels] == [4, 2, 1]
-    for level in levels:
+    found = levels()
+    assert [level.downsample for level in found] == [4, 2, 1]
+    for level in found:
         width, height = (round(side / level.downsample) for side in SLIDE_PX)
         truth = read_region(0, 0, (width, height), MPP * level.downsample).astype(int)
         far = np.abs(picture(level) - truth).max(axis=2) > 40
         assert far.mean() < 0.01  # JPEG at hard edges
     columns, rows = STRIPES
-    stripes = picture(levels[-1])[rows.start + 8 : rows.stop - 8, columns.start + 8 : columns.stop - 8]
+    stripes = picture(found[-1])[rows.start + 8 : rows.stop - 8, columns.start + 8 : columns.stop - 8]
     assert np.ptp(stripes.mean(axis=(0, 2))) > 150
 
 
 def test_a_level_that_does_not_fit_is_left_out_whole_and_the_bytes_are_never_more():
-    everything = zoom_levels(read_region, SLIDE_PX, MPP, THUMBNAIL)
+    everything = levels()
     size = [sum(map(len, level.tiles.values())) for level in everything]
     for budget, expected in ((sum(size), 3), (sum(size) - 1, 2), (size[0], 1), (size[0] - 1, 0), (0, 0)):
-        levels = zoom_levels(read_region, SLIDE_PX, MPP, THUMBNAIL, budget_bytes=budget)
-        assert len(levels) == expected, budget
-        assert all(set(level.tiles) == set(full.tiles) for level, full in zip(levels, everything, strict=False))
+        found = zoom_levels(read_region, SLIDE_PX, MPP, THUMBNAIL, budget_bytes=budget)
+        assert len(found) == expected, budget
+        assert all(set(level.tiles) == set(full.tiles) for level, full in zip(found, everything, strict=False))
 
 
 def test_only_tiles_with_tissue_are_kept_and_holes_are_not_tissue():

@@ -16,6 +16,7 @@ def panel_view(panel: SlidePanel, report: Report) -> dict[str, Any]:
     width, height = panel.slide_size_px
     summary = _summary(panel, report)
     mpp = summary.mpp if summary else None
+    finest = _finest_downsample(panel)
     return {
         "slide_id": panel.slide_id,
         "width": width,
@@ -27,7 +28,7 @@ def panel_view(panel: SlidePanel, report: Report) -> dict[str, Any]:
         "tiles": [(rank, tile) for rank, tile in enumerate(report.top_tiles, 1) if tile.slide_id == panel.slide_id],
         "top_share": None if summary is None else summary.top_share,
         "scale_bar": scale_bar(width, mpp) if mpp else None,
-        "finest_mpp": None if mpp is None or panel.thumbnail is None else mpp * _finest_downsample(panel),
+        "finest_mpp": None if mpp is None or finest is None else mpp * finest,
         "tile_mpp": summary.target_mpp if summary and panel.tile_images else None,
     }
 
