@@ -13,10 +13,14 @@ from PIL import Image
 from tests.cli.colour_encoder import NAME
 from tests.conftest import Rectangle, painted
 from tests.tiny_captioner import MIVPG, tiny_config, write_tiny_language_model
+from wsi_mivpg.bags import FeatureBag
 from wsi_mivpg.captioner import SlideCaptioner
+from wsi_mivpg.cli.case_files import CaseInput, describe_case, json_path
 from wsi_mivpg.cli.main import main
 from wsi_mivpg.cohorts.virtual import write_pyramid
 from wsi_mivpg.evidence import read_evidence
+from wsi_mivpg.evidence.heatmap import colours, raw_scaled
+from wsi_mivpg.extraction import SlideSettings
 from wsi_mivpg.reports import Report, read_json, write_json
 from wsi_mivpg.slides import open_slide
 
@@ -208,6 +212,34 @@ def test_a_case_that_fails_is_named_the_others_are_done_and_a_second_time_gives_
     assert read_evidence(out / "evidence" / "one.h5").weights.keys() == {"attention", "gradient", "leave-out"}
 
 
+def test_a_case_of_two_slides_keeps_them_apart(run: Run, out: Path, model: Path):
+    bags = [out / "bags" / f"{name}.h5" for name in TISSUE]
+    captioner = SlideCaptioner.from_pretrained(model)
+    case = CaseInput("a pair", bags)
+    report = describe_case(captioner, str(model), case, out, SlideSettings(), None).report
+    path = json_path(out, "a pair")
+    assert run("explain", path, "--method", "attention")[0] == 0
+    evidence = read_evidence(out / str(read_json(path).evidence))
+    assert [slide.slide_id for slide in evidence.slides] == [one.slide_id for one in report.slides] == list(TISSUE)
+    alone = [FeatureBag.open(bag).coords for bag in bags]
+    for slide, coords in zip(evidence.slides, alone, strict=True):
+        np.testing.assert_array_equal(slide.coords, coords)
+    weights = evidence.weights["attention"][-1]
+    assert weights.sum() == pytest.approx(1, abs=1e-4)  # of the case, not of each slide
+    best = int(weights.argmax())
+    in_second = best >= len(alone[0])
+    top = read_json(path).top_tiles[0]
+    assert (top.slide_id, top.x, top.y) == (list(TISSUE)[in_second], *evidence.coords[best])
+    folder = out / "explain" / path.stem / "attention"
+    shown = colours(raw_scaled(weights))[:, 1]  # of viridis, green grows with the weight
+    for slide in evidence.slides:
+        drawn = np.asarray(Image.open(folder / slide.slide_id / "report_raw_map.png"))
+        assert drawn[..., 1].max() == slide.of(shown).max()
+    found = [json.loads((folder / f"{name}.geojson").read_text())["features"] for name in TISSUE]
+    tiles = [one for of_slide in found for one in of_slide if one["properties"]["name"].startswith("Report: tile")]
+    assert len(tiles) == len(read_json(path).top_tiles)
+
+
 def _changed(out: Path, **changes: object) -> Report:
     report = read_json(out / "one.json").model_copy(update=changes)
     write_json(out / "one.json", report)
@@ -245,7 +277,7 @@ def test_a_model_that_is_gone_or_wrote_another_text_is_refused(run: Run, out: Pa
 def test_reports_that_cannot_be_explained_say_why(run: Run, out: Path):
     _changed(out, token_ids=())
     assert "older version" in run("explain", out / "one.json")[2]
-    _changed(out, text="")
+    _changed(out, text="", sentences=())
     assert "empty" in run("explain", out / "one.json")[2]
 
 

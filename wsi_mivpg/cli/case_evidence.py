@@ -14,7 +14,8 @@ import numpy.typing as npt
 import torch
 
 from wsi_mivpg.captioner import CaseBags, SlideCaptioner
-from wsi_mivpg.errors import EvidenceError
+from wsi_mivpg.cli import console
+from wsi_mivpg.errors import EvidenceError, ModelError
 from wsi_mivpg.evidence import (
     Curves,
     Evidence,
@@ -56,13 +57,22 @@ class ReadCase:
 def find_evidence(captioner: SlideCaptioner, case: ReadCase, model: str, methods: Sequence[str]) -> Evidence:
     """Weigh all tiles for each sentence and for the report by some methods, and test the maps.
 
+    Of several methods, one that cannot be used on this model or case is left out with a note.
+
     Raises:
-        ModelError: a method cannot be used on this model or case.
+        ModelError: no method can be used.
         TextsError: the tokens do not say the text.
     """
     spans = sentence_spans(captioner.tokenizer, case.token_ids, case.text)
     targets = sentence_targets(captioner, case)
-    maps = {method: attribute(captioner, case.bags, case.token_ids, targets, method) for method in methods}
+    maps: dict[str, torch.Tensor] = {}
+    for method in methods:
+        try:
+            maps[method] = attribute(captioner, case.bags, case.token_ids, targets, method)
+        except ModelError as problem:
+            if not maps and method == methods[-1]:
+                raise
+            console.note(f"warning: {case.bags.case_id}: no map by {method}: {problem}")
     curves: dict[str, list[dict[str, npt.NDArray[np.float64]]]] = {}
     if len(case.bags) >= _LEAST_TO_TEST:
         stacked = torch.cat(list(maps.values()))

@@ -101,8 +101,8 @@ def describe_case(
     read = read_case(given.case_id, bags)
     generated = captioner.generate([read])[0]
     case = ReadCase(read, slides_of(bags), generated.text, generated.token_ids, generated.token_logprobs.tolist())
-    report = _report(given, bags, case, generated, captioner, model, out)
-    report = report.model_copy(update={"provenance": _provenance(bags, given.seconds + time.perf_counter() - started)})
+    seconds = given.seconds + time.perf_counter() - started
+    report = _report(given, bags, case, generated, captioner, model, out, seconds)
     maps = Maps(np.asarray(generated.attention, np.float32))
     if method is not None and generated.text:
         try:
@@ -140,6 +140,7 @@ def _report(
     captioner: SlideCaptioner,
     model: str,
     out: Path,
+    seconds: float,
 ) -> Report:
     attention = np.asarray(generated.attention, np.float32)
     tiles = {slide.slide_id: slide for slide in case.slides}
@@ -157,7 +158,7 @@ def _report(
         ),
         top_tiles=top_tiles_of(case.slides, attention),
         warnings=tuple(_warnings(bags, generated)),
-        provenance=_provenance(bags, 0.0),
+        provenance=_provenance(bags, seconds),
         mean_logprob=generated.mean_logprob,
     )
 

@@ -67,8 +67,9 @@ def explain(
     loaded: dict[str, SlideCaptioner] = {}
     results: list[dict[str, Any]] = []
     failures: dict[str, str] = {}
+    cases = list(dict.fromkeys(cases))
     with console.progress("explain") as advance:
-        for number, path in enumerate(dict.fromkeys(cases), 1):
+        for number, path in enumerate(cases, 1):
             try:
                 report = read_report(path)
                 asked = Asked(methods, _moved(slide or [], [one.slide_id for one in report.slides]), settings, sanity)

@@ -30,7 +30,7 @@ class Seen:
     tiles: Mapping[tuple[int, int], Pixels]
 
 
-def see(slide: Slide, thumbnail: Pixels, tiles: SlideTiles, evidence: Evidence, methods: Sequence[str]) -> Seen:
+def see(slide: Slide, thumbnail: Pixels, tiles: SlideTiles, evidence: Evidence) -> Seen:
     """Read the tiles of an open slide that support anything most, at full resolution.
 
     Raises:
@@ -38,30 +38,29 @@ def see(slide: Slide, thumbnail: Pixels, tiles: SlideTiles, evidence: Evidence, 
     """
     wanted = {
         (tile.x, tile.y)
-        for method in methods
-        for weights in evidence.weights[method]
+        for maps in evidence.weights.values()
+        for weights in maps
         for tile in _on(tiles, top_tiles_of(evidence.slides, weights))
     }
     side_px = max(1, round(tiles.side_l0))
     return Seen(thumbnail, {corner: slide.read_region(*corner, side_px, slide.mpp) for corner in sorted(wanted)})
 
 
-def write_explained(folder: Path, evidence: Evidence, methods: Sequence[str], seen: Mapping[str, Seen]) -> list[Path]:
-    """Write the pictures and the GeoJSON of some methods' maps, each file whole or not at all; return their paths.
+def write_explained(folder: Path, evidence: Evidence, seen: Mapping[str, Seen]) -> list[Path]:
+    """Write the pictures and the GeoJSON of every map, each file whole or not at all; return their paths.
 
     Pictures of an earlier run that would not be written again are removed.
 
     Args:
         folder: of the case.
-        evidence: its maps.
-        methods: which of them.
+        evidence: its maps, by method.
         seen: by slide id, slides that can be read; the maps of others lie on white.
 
     Raises:
         OutputError: the folder cannot be written.
     """
     written: list[Path] = []
-    for method in methods:
+    for method in evidence.weights:
         targets = _targets(evidence, method)
         for slide in evidence.slides:
             if not slide.side_l0:
