@@ -15,7 +15,7 @@ from wsi_mivpg.evidence.heatmap import (
 )
 from wsi_mivpg.evidence.pictures import SCALES, figure, overlay, size_within
 from wsi_mivpg.evidence.sanity import Randomised, label_randomisation, model_randomisation
-from wsi_mivpg.evidence.sentences import Span, sentence_spans
+from wsi_mivpg.evidence.sentences import Span, phrase_tokens, sentence_spans
 from wsi_mivpg.evidence.slide_tiles import SlideTiles, slides_of
 from wsi_mivpg.evidence.store import Evidence, read_evidence, write_evidence
 from wsi_mivpg.evidence.units import DEFAULT_METHOD, unit_of
@@ -39,6 +39,7 @@ __all__ = [
     "label_randomisation",
     "model_randomisation",
     "overlay",
+    "phrase_tokens",
     "rank_scaled",
     "read_evidence",
     "sentence_spans",

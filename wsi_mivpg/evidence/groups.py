@@ -69,9 +69,10 @@ def _numbered(keys: Tensor) -> Tensor:
 
 
 def _morton(cells: Tensor) -> Tensor:
-    """Interleave the bits of (n, 2) columns and rows; cells from -1 on."""
+    """Interleave the bits of (n, 2) columns and rows; what has no cell counts as the first."""
+    cells = cells.clamp(min=0)
     code = torch.zeros(len(cells), dtype=torch.long)
     for bit in range(20):
-        code |= ((cells[:, 0] + 1) >> bit & 1) << 2 * bit
-        code |= ((cells[:, 1] + 1) >> bit & 1) << 2 * bit + 1
+        code |= (cells[:, 0] >> bit & 1) << 2 * bit
+        code |= (cells[:, 1] >> bit & 1) << 2 * bit + 1
     return code

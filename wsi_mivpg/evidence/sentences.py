@@ -3,10 +3,10 @@
 It knows texts and tokens, no model and no tiles.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import cast
 
 import pysbd
@@ -49,13 +49,23 @@ def sentence_spans(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int],
     bounds = sentence_bounds(text)
     if not bounds:
         return []
-    starts = [start for start, _ in bounds]
-    owners = [bisect_right(starts, at) - 1 for at in _token_starts(tokenizer, token_ids, text)]
-    firsts = [sum(owner < sentence for owner in owners) for sentence in range(len(bounds) + 1)]
+    firsts = _first_tokens(tokenizer, token_ids, text, [start for start, _ in bounds])
     return [
         Span(text[start:end], start, end, range(first, last))
         for (start, end), (first, last) in zip(bounds, pairwise(firsts), strict=True)
     ]
+
+
+def phrase_tokens(
+    tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], text: str, start: int, end: int
+) -> range:
+    """Return the tokens of characters `start` to `end`: those whose first visible character is among them.
+
+    Raises:
+        TextsError: the tokens do not say `text`.
+    """
+    first, last, _ = _first_tokens(tokenizer, token_ids, text, [start, end])
+    return range(first, last)
 
 
 def sentence_bounds(text: str) -> list[tuple[int, int]]:
@@ -77,6 +87,14 @@ def sentence_bounds(text: str) -> list[tuple[int, int]]:
     return [(start, start + len(text[start:end].rstrip())) for start, end in pairwise(edges) if text[start:end].strip()]
 
 
+def _first_tokens(
+    tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], text: str, starts: list[int]
+) -> list[int]:
+    """Return the first token at or after each of these places of the text, and where the last token's part ends."""
+    places = _token_starts(tokenizer, token_ids, text)
+    return [bisect_left(places, start) for start in starts] + [len(places)]
+
+
 def _token_starts(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], text: str) -> list[int]:
     """Return the place in `text` of each token's first visible character or the next one; no place for an end token."""
     ids = list(token_ids)
@@ -89,6 +107,7 @@ def _token_starts(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], 
     visible = [place for place, character in enumerate(whole) if not character.isspace()]
     # Tokens may hold parts of a character: until it is complete, what is decoded ends in a replacement character.
     ends = [_common(_decoded(tokenizer, ids[: place + 1]), whole) for place in range(len(ids))]
+    ends = list(accumulate(ends, max))
     starts = []
     for place, start in enumerate([0, *ends[:-1]]):
         after = bisect_right(visible, start - 1)

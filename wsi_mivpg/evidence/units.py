@@ -5,7 +5,7 @@ DEFAULT_METHOD = "gradient"
 _UNITS = {
     "attention": "share of the attention",
     "gradient": "nats, to first order",
-    "leave-out": "nats lost without its neighbourhood",
+    "leave-out": "nats, its share of what its neighbourhood is worth",
 }
 
 

@@ -184,13 +184,13 @@ def update_chunk(instances: Tensor, update: Update) -> Tensor:
 
 def update_weights(stream: Stream, update: Update) -> tuple[Tensor, Tensor]:
     """Return how much of each summary row the instances will read, (M, R), the mean over heads, and its share (M,)."""
-    parts = []
+    means, shares = [], []
     for chunk in stream.chunks:
         instances = as_tensor(chunk).to(stream.like.device, stream.like.dtype)
         read, weights = _read_summary(instances, update)
-        parts.append((weights.unflatten(-1, (update.heads, -1)).mean(dim=-2), read_share(read, instances)))
-    weights, shares = zip(*parts, strict=True)
-    return torch.cat(weights), torch.cat(shares)
+        means.append(weights.unflatten(-1, (update.heads, -1)).mean(dim=-2))
+        shares.append(read_share(read, instances))
+    return torch.cat(means), torch.cat(shares)
 
 
 def _read_summary(instances: Tensor, update: Update) -> tuple[Tensor, Tensor]:

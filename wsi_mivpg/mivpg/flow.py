@@ -76,4 +76,5 @@ def read_share(read: Tensor, kept: Tensor) -> Tensor:
     follows Kobayashi et al. 2021 (EMNLP, norm-based analysis with residual connections).
     """
     lengths = torch.linalg.vector_norm(torch.stack([read.float(), kept.float()]), dim=-1)
-    return lengths[0] / lengths.sum(dim=0).clamp_min(torch.finfo(torch.float32).tiny)
+    share: Tensor = lengths[0] / lengths.sum(dim=0).clamp_min(torch.finfo(torch.float32).tiny)
+    return share
