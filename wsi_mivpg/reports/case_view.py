@@ -7,7 +7,7 @@ from typing import Any
 from wsi_mivpg.reports.panel import SlidePanel
 from wsi_mivpg.reports.pictures import jpeg_uri, path_data, png_uri, scale_bar
 from wsi_mivpg.reports.report import Report, SlideSummary
-from wsi_mivpg.reports.support import PageTile, Support
+from wsi_mivpg.reports.support import PageTile, Support, map_method
 from wsi_mivpg.reports.zoom import TILE_PX
 
 
@@ -26,7 +26,8 @@ def panel_view(panel: SlidePanel, report: Report) -> dict[str, Any]:
         "heatmap": None if panel.heatmap is None else png_uri(panel.heatmap),
         "outline": " ".join(path_data(polygon) for polygon in panel.outline_polygons),
         "tiles": [(rank, tile) for rank, tile in enumerate(report.top_tiles, 1) if tile.slide_id == panel.slide_id],
-        "top_share": None if summary is None else summary.top_share,
+        # A figure about attention is said only of a map of attention.
+        "top_share": summary.top_share if summary and map_method(report) == "attention" else None,
         "scale_bar": scale_bar(width, mpp) if mpp else None,
         "finest_mpp": None if mpp is None or finest is None else mpp * finest,
         "tile_mpp": summary.target_mpp if summary and panel.tile_images else None,

@@ -75,7 +75,7 @@ def supports(report: Report) -> tuple[list[Support], list[PageTile]]:
             result.append(Shown(index, words))
         return tuple(result)
 
-    method = report.sentences[0].method if report.sentences else "attention"
+    method = map_method(report)
     whole = Support(
         key="report",
         name="Whole report",
@@ -99,6 +99,11 @@ def supports(report: Report) -> tuple[list[Support], list[PageTile]]:
             )
         )
     return found, list(tiles.values())
+
+
+def map_method(report: Report) -> str:
+    """Return how the whole report's map and top tiles were weighed: like its sentences', and without any by attention."""
+    return report.sentences[0].method if report.sentences else "attention"
 
 
 def pieces(report: Report) -> Iterator[tuple[str, int | None]]:
