@@ -66,6 +66,7 @@ def case(
     slide_ids: tuple[str, ...] = ("slide-a",),
     texts: tuple[str, ...] = TEXTS,
     word: str = "plain",
+    method: str = "attention",
     **changes: Any,
 ) -> tuple[Report, list[SlidePanel]]:
     """Return a report whose sentence N rests on tile N of `TILES` and on the first, and its slides' pictures.
@@ -90,7 +91,7 @@ def case(
                 start=start,
                 end=start + len(text),
                 logprob=-3,
-                method="attention",
+                method=method,
                 top_tiles=top(number, 0),
                 faithfulness=measured,
             )

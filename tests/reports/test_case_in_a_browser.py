@@ -127,7 +127,7 @@ def test_a_tile_opens_large_names_the_sentences_it_supports_and_gives_the_focus_
     assert dialog.locator("li").all_inner_texts() == [
         "The whole report: 3rd of its tiles, 17\u202f%",
         "Sentence 1 · 1st of its tiles, 50\u202f%\nAdenocarcinoma is present.",
-        "Sentence 2 · 2nd of its tiles, 25\u202f%\nNo necrosis.",
+        "Sentence 2 · 2nd of its tiles, 25\u202f%; no better than random\nNo necrosis.",
         "Sentence 3 · 2nd of its tiles, 25\u202f%\nThe margin is free.",
     ]
     assert dialog.locator(".picture").bounding_box()["width"] > 400

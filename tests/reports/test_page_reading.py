@@ -93,10 +93,14 @@ def test_on_paper_there_are_picture_map_and_all_evidence_but_no_controls(browser
 @pytest.mark.parametrize("size", [(1920, 1080), (1280, 720), (1024, 768), (390, 844)])
 def test_nothing_is_wider_than_the_window_and_the_slide_is_large(size: tuple[int, int], browser: Any, tmp_path: Path):
     texts = tuple(f"Sentence {number} with some words and one very{'long' * 30} word." for number in range(40))
-    report, panels = case(case_id="x" * 300, texts=texts)
+    report, panels = case(case_id="x" * 300, texts=texts, method="gradient")
     with opened(browser, tmp_path, render_case(report, panels), viewport={"width": size[0], "height": size[1]}) as page:
         page.wait_for_selector(".live[data-key=report]")
         assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+        captions = page.eval_on_selector_all(
+            ".active .tile .about", "all => all.map(one => [one.scrollWidth, one.clientWidth])"
+        )
+        assert all(needed <= given for needed, given in captions)
         live = page.locator(".live").bounding_box()
         assert live["width"] > (0.55 if size[0] >= 1060 else 0.9) * size[0]
         assert live["height"] > 0.55 * size[1]

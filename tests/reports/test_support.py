@@ -47,8 +47,8 @@ def test_only_a_map_that_wins_both_ways_is_called_better(
 
 
 def test_weights_have_the_unit_of_their_method():
-    assert weight_in_words(0.123, "attention") == "12\u202f%"
-    assert weight_in_words(0.0123, "attention") == "1.2\u202f%"
-    assert weight_in_words(0.0123, "gradient") == "+0.012\u202fnats"
-    assert weight_in_words(-1.5, "leave-out") == "-1.5\u202fnats"
-    assert weight_in_words(0.5, "another") == "0.5"
+    assert weight_in_words(0.123, "attention") == ("12", "\u202f%")
+    assert weight_in_words(0.0123, "attention") == ("1.2", "\u202f%")
+    assert weight_in_words(0.0123, "gradient") == ("+0.012", "\u202fnats")
+    assert weight_in_words(-1.5, "leave-out") == ("-1.5", "\u202fnats")
+    assert weight_in_words(0.5, "another") == ("0.5", "")

@@ -94,8 +94,8 @@ def _panel_data(panel: SlidePanel, report: Report) -> dict[str, Any]:
 
 
 def _side_in_words(side_l0_px: float, mpp: float | None) -> str:
-    pixels = f"{side_l0_px:.4g} of the slide's pixels wide"
-    return pixels if mpp is None else f"{side_l0_px * mpp:.3g}\u202fµm ({pixels})"
+    pixels = f"{side_l0_px:.4g} of the slide's pixels"
+    return f"{pixels} wide" if mpp is None else f"{side_l0_px * mpp:.3g}\u202fµm wide ({pixels})"
 
 
 def _finest_downsample(panel: SlidePanel) -> float | None:

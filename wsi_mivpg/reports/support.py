@@ -10,18 +10,19 @@ from wsi_mivpg.reports.report import Faithfulness, Report, Sentence, TopTile
 
 METHODS = {
     "attention": "attention: how much the language model drew on each tile while it wrote, as a share of the case",
-    "gradient": "gradient × input: how strongly the likelihood of the words depends on each tile",
-    "leave-out": "leave-out: how much less likely the words become without a tile and its neighbours",
+    "gradient": "gradient × input: how strongly the likelihood of the words depends on each tile, in nats",
+    "leave-out": "leave-out: how much less likely the words become without a tile and its neighbours, in nats",
 }
 """Name of a method -> what its weights say."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A tile as one map ranks it: its place among the page's tiles, from 0, and its weight in words."""
+    """A tile as one map ranks it: its place among the page's tiles, from 0, and its weight with its unit."""
 
     tile: int
     weight: str
+    unit: str
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,9 @@ def supports(report: Report) -> tuple[list[Support], list[PageTile]]:
         for rank, tile in enumerate(top, 1):
             place = (tile.slide_id, tile.x, tile.y)
             index = places.setdefault(place, len(places))
-            words = weight_in_words(tile.weight, method)
-            tiles.setdefault(place, PageTile(tile)).supports[key] = (rank, words)
-            result.append(Shown(index, words))
+            weight, unit = weight_in_words(tile.weight, method)
+            tiles.setdefault(place, PageTile(tile)).supports[key] = (rank, weight + unit)
+            result.append(Shown(index, weight, unit))
         return tuple(result)
 
     method = map_method(report)
@@ -102,7 +103,7 @@ def supports(report: Report) -> tuple[list[Support], list[PageTile]]:
 
 
 def map_method(report: Report) -> str:
-    """Return how the whole report's map and top tiles were weighed: like its sentences', and without any by attention."""
+    """Return how the whole report's map and tiles were weighed: like its sentences', and without any by attention."""
     return report.sentences[0].method if report.sentences else "attention"
 
 
@@ -118,11 +119,11 @@ def pieces(report: Report) -> Iterator[tuple[str, int | None]]:
     yield (rest if end else rest.lstrip()), None
 
 
-def weight_in_words(weight: float, method: str) -> str:
-    """Return a tile's weight with its unit: attention is a share of the case, the others are nats."""
+def weight_in_words(weight: float, method: str) -> tuple[str, str]:
+    """Return a tile's weight and its unit: attention is a share of the case, the others are nats."""
     if method == "attention":
-        return f"{weight * 100:.{0 if weight >= 0.1 else 1}f}\u202f%"
-    return f"{weight:+.2g}\u202fnats" if method in METHODS else f"{weight:.3g}"
+        return f"{weight * 100:.{0 if weight >= 0.1 else 1}f}", "\u202f%"
+    return (f"{weight:+.2g}", "\u202fnats") if method in METHODS else (f"{weight:.3g}", "")
 
 
 def _verdict(sentence: Sentence) -> str:

@@ -37,6 +37,8 @@ function makeTileDialog(tiles, slides, goTo) {
     });
     const words = document.createElement("bdi");
     words.textContent = sentence.lastChild.textContent;
+    // Where the tile does not explain the sentence, this is said here too.
+    if (sentence.classList.contains("random")) how.textContent += "; no better than random";
     item.append(link, " · ", how, words);
     return item;
   }
