@@ -47,3 +47,7 @@ class OutputError(WsiMivpgError):
 
 class TextsError(WsiMivpgError):
     """Predictions or references cannot be read or do not match."""
+
+
+class ViewError(WsiMivpgError):
+    """The viewer cannot show what it was given, or what it needs is not installed."""

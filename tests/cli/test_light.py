@@ -14,6 +14,7 @@ COMMANDS = (
     ["encoders"],
     ["extract"],
     ["report"],
+    ["view"],
     ["train"],
     ["generate"],
     ["evaluate"],
