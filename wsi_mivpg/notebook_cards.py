@@ -97,6 +97,23 @@ def tile_picture(
     return pixels
 
 
+def mask_picture(mask: npt.NDArray[np.bool_], blurred: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.uint8]:
+    """Draw a mask bool (H, W) in green, what is out of focus in orange, on a transparent ground: uint8 (h, w, 4)."""
+    from PIL import Image
+
+    shrink = max(1.0, max(mask.shape) / PICTURE_PX)
+    size = tuple(max(1, round(side / shrink)) for side in mask.shape[::-1])
+    picture = np.zeros((size[1], size[0], 4), np.uint8)
+    for part, colour in ((mask, (33, 145, 140)), (blurred, (230, 130, 20))):
+        if part is None:
+            continue
+        share = np.asarray(Image.fromarray(part.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX))
+        shown = share > picture[..., 3]
+        picture[shown, :3] = colour
+        picture[shown, 3] = share[shown]
+    return picture
+
+
 def thousands(number: int) -> str:
     """Return a number with narrow spaces between groups of three digits."""
     return f"{number:,}".replace(",", "\u202f")

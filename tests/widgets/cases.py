@@ -38,7 +38,9 @@ def maps_of(plans: list[TilePlan], n_rows: int) -> np.ndarray:
     return np.stack(rows).astype(np.float32)
 
 
-def report_of(paths: list[Path], plans: list[TilePlan], maps: np.ndarray, sentences=SENTENCES, case_id="case-1") -> Report:
+def report_of(
+    paths: list[Path], plans: list[TilePlan], maps: np.ndarray, sentences=SENTENCES, case_id="case-1"
+) -> Report:
     coords = np.concatenate([plan.coords for plan in plans])
     slide_of = np.repeat(np.arange(len(plans)), [len(plan) for plan in plans])
 

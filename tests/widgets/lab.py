@@ -43,7 +43,8 @@ def running_lab(folder: Path, seconds: float = 60, theme: str = "JupyterLab Ligh
     """Start JupyterLab over a folder, wait until it answers, and end it."""
     own = folder / ".jupyter-of-the-test"
     places = {
-        name: str(own / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "HOME")
+        name: str(own / name.lower())
+        for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "HOME")
     }
     for place in places.values():
         Path(place).mkdir(parents=True, exist_ok=True)
@@ -60,11 +61,24 @@ def running_lab(folder: Path, seconds: float = 60, theme: str = "JupyterLab Ligh
     quiet = '{"fetchNews": "false", "checkForUpdates": false, "doNotDisturbMode": true}'
     (settings_of / "notification.jupyterlab-settings").write_text(quiet)
     (settings_of / "themes.jupyterlab-settings").write_text(f'{{"theme": "{theme}"}}')
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--port=0", f"--IdentityProvider.token={TOKEN}"]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        "--port=0",
+        f"--IdentityProvider.token={TOKEN}",
+    ]
     command += ["--ServerApp.ip=127.0.0.1"]
     log: list[str] = []
     process = subprocess.Popen(
-        command, cwd=folder, env=os.environ | places | settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=folder,
+        env=os.environ | places | settings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     reading = threading.Thread(target=lambda: log.extend(process.stdout), daemon=True)
     reading.start()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from wsi_mivpg import notebook_cards
 from wsi_mivpg.atomic import write_text
 from wsi_mivpg.errors import TextsError
 
@@ -124,6 +125,12 @@ class Report(_Frozen):
     warnings: tuple[str, ...] = ()
     disclaimer: str = DISCLAIMER
     mean_logprob: float | None = None
+
+    @notebook_cards.safe
+    def _repr_html_(self) -> str:
+        from wsi_mivpg.reports.showing import report_card
+
+        return report_card(self)
 
 
 def write_jsonl(path: Path, reports: Iterable[Report]) -> None:

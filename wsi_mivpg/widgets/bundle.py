@@ -36,7 +36,9 @@ def _viewer() -> str:
     lines = [line for line in openseadragon.splitlines() if not line.startswith("//# sourceMappingURL")]
     library = "\n".join(lines)
     colours = f"const COLOURS = {json.dumps(COLOUR_MAPS)};"
-    start = "const OpenSeadragon = (() => { const define = undefined, module = { exports: {} }, exports = module.exports;"
+    start = (
+        "const OpenSeadragon = (() => { const define = undefined, module = { exports: {} }, exports = module.exports;"
+    )
     return "\n".join([start, library, "return OpenSeadragon; })();", colours, *map(_asset, _PARTS)])
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wsi_mivpg.errors import ViewError, WsiMivpgError
-from wsi_mivpg.reports import Report, Sentence, SlideSummary, TopTile
+from wsi_mivpg.reports import Report, Sentence, SlideSummary
 from wsi_mivpg.slides import Slide, open_slide
 from wsi_mivpg.widgets.scene import Row, Scene, ShownSlide
 
@@ -91,7 +91,9 @@ def gathered(
         placed, maps = _top_tiles(report)
         is_partial = bool(maps)
         if is_partial:
-            remarks.append("Only the top tiles are shown: the evidence file with the weights of all tiles is not there.")
+            remarks.append(
+                "Only the top tiles are shown: the evidence file with the weights of all tiles is not there."
+            )
     shown = _joined(sources, placed)
     if not shown:
         raise ViewError("there is nothing to show; give slides, tiles, or a report that names its slides")
@@ -169,7 +171,9 @@ def _top_tiles(report: Report | None) -> tuple[dict[str, HasTiles], Maps]:
     placed: dict[str, HasTiles] = {
         name: Tiles(np.array(list(sides), np.int64), next(iter(sides.values()))) for name, sides in places.items()
     }
-    columns = {place: n for n, place in enumerate((name, *corner) for name, sides in places.items() for corner in sides)}
+    columns = {
+        place: n for n, place in enumerate((name, *corner) for name, sides in places.items() for corner in sides)
+    }
     weights = np.zeros((len(rows), len(columns)), np.float32)
     for number, row in enumerate(rows):
         for tile in row:

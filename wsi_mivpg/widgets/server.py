@@ -188,7 +188,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, status: HTTPStatus, kind: str, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
-        for name, value in {**_HEADERS, **(headers or {}), "Content-Type": kind, "Content-Length": str(len(body))}.items():
+        own = {"Content-Type": kind, "Content-Length": str(len(body))}
+        for name, value in (_HEADERS | own | (headers or {})).items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":

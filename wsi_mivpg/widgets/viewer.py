@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import anywidget
-import numpy as np
 import numpy.typing as npt
 import traitlets
 
@@ -24,7 +23,7 @@ _READERS = 4
 class SelectedTile(NamedTuple):
     """A tile that was chosen in the viewer; lengths in level-0 px, (x, y) its upper left corner."""
 
-    index: int
+    tile: int
     """Its place among the case's tiles, slide after slide: its row in bags and its column in weights."""
     slide_id: str
     x: int
@@ -32,7 +31,7 @@ class SelectedTile(NamedTuple):
     size_l0_px: float
 
 
-class SlideViewer(anywidget.AnyWidget):  # type: ignore[misc]  # ipywidgets has no types
+class SlideViewer(anywidget.AnyWidget):
     """Slides of a case to pan and zoom, heatmaps over them, and the report's sentences linked to both.
 
     Attributes:
