@@ -49,5 +49,9 @@ class TextsError(WsiMivpgError):
     """Predictions or references cannot be read or do not match."""
 
 
+class EvidenceError(WsiMivpgError):
+    """Evidence for a report is missing, malformed, or cannot be had: its bag or its model is another now."""
+
+
 class ViewError(WsiMivpgError):
     """The viewer cannot show what it was given, or what it needs is not installed."""

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from wsi_mivpg.evidence import attention_rgba, attention_share_of_top, rank_scaled, top_tiles
-from wsi_mivpg.evidence.heatmap import colours, raw_scaled, tile_means, top_decile
+from wsi_mivpg.evidence.heatmap import tile_means
 
 STRIDE = 224 * 0.5 / 0.2522
 

@@ -102,7 +102,7 @@ def _rings(labels: npt.NDArray[np.int32]) -> Iterator[tuple[int, npt.NDArray[np.
 
 
 def _edges(labels: npt.NDArray[np.int32]) -> dict[_Vertex, list[_Vertex]]:
-    """Return the cells' edges towards other labels, with the cell on the left: from (column, row, label) to the same."""
+    """Return the cells' edges towards other labels, with the cell on the left, as (column, row, label) to the same."""
     padded = np.pad(labels, 1)
     onward: dict[_Vertex, list[_Vertex]] = defaultdict(list)
     # Which neighbour, (row, column), and where its edge starts and ends from the cell's lower corner, (column, row).

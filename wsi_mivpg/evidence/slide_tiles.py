@@ -54,7 +54,7 @@ class SlideTiles:
 
 
 def slides_of(bags: Sequence[FeatureBag]) -> tuple[SlideTiles, ...]:
-    """Return the slides of a case in the order of its maps, as `read_case` puts them; bags without tiles are left out."""
+    """Return the slides of a case in the order of its maps, which is `read_case`'s; bags without tiles are left out."""
     found: list[SlideTiles] = []
     first = 0
     for bag in bags:

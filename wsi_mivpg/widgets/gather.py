@@ -4,7 +4,7 @@ Everything is checked here, so that a mistake is an error in Python and not an e
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -14,12 +14,14 @@ import numpy.typing as npt
 from wsi_mivpg.errors import ViewError, WsiMivpgError
 from wsi_mivpg.reports import Report, Sentence, SlideSummary
 from wsi_mivpg.slides import Slide, open_slide
+from wsi_mivpg.slides.address import is_address
 from wsi_mivpg.widgets.scene import Row, Scene, ShownSlide
 
 Weights = npt.ArrayLike | Mapping[str, npt.ArrayLike]
 Maps = dict[str, npt.NDArray[np.float32]]
 
 WHOLE_REPORT = "Whole report"
+_ONLY_TOP_TILES = "Only the top tiles are shown: the evidence file with the weights of all tiles is not there."
 _NOT_FAITHFUL = "Its map does no better than random tiles: it does not show what the sentence rests on."
 
 
@@ -67,6 +69,7 @@ def gathered(
     tiles: HasTiles | Sequence[HasTiles] | None = None,
     weights: Weights | None = None,
     labels: Sequence[str] = (),
+    folder: Path = Path(),
 ) -> Scene:
     """Put a scene together from what a user has; see `SlideViewer` for the arguments.
 
@@ -75,30 +78,63 @@ def gathered(
             was given to show.
     """
     given = [slides] if isinstance(slides, Slide | Path | str) else list(slides)
-    sources = [_opened(one) for one in given] or [_named(summary) for summary in (report.slides if report else ())]
+    sources = [_opened(one) for one in given] or [_named(one, folder) for one in (report.slides if report else ())]
     remarks: list[str] = []
-    is_partial = False
+    top_tiles_only = False
+    rows: list[Row] = []
     if tiles is not None:
-        listed = list(tiles) if isinstance(tiles, Sequence) else [tiles]
-        if sources and len(listed) != len(sources):
-            raise ViewError(f"{len(sources)} slides but tiles of {len(listed)}; give one bag or plan for each slide")
-        names = [source.slide_id for source in sources] or [_name(one, n) for n, one in enumerate(listed, 1)]
-        placed = dict(zip(names, listed, strict=True))
-        if len(placed) < len(listed):
-            raise ViewError(f"two slides have one name ({', '.join(names)}); rename one of the files")
-        maps = _checked_maps(weights, sum(len(one.coords) for one in listed))
+        placed = _told_tiles(tiles, sources)
+        maps = _checked_maps(weights, sum(len(one.coords) for one in placed.values()))
+    elif evidence is not None:
+        placed, maps, rows = _evidence_maps(Path(evidence), sources, by_order=bool(given))
+    elif (file := _own_evidence(report, folder)) is not None:
+        placed, maps, rows = _evidence_maps(file, sources, by_order=bool(given))
     else:
         placed, maps = _top_tiles(report)
-        is_partial = bool(maps)
-        if is_partial:
-            remarks.append(
-                "Only the top tiles are shown: the evidence file with the weights of all tiles is not there."
-            )
+        top_tiles_only = bool(maps)
+        remarks += [_ONLY_TOP_TILES] if top_tiles_only else []
     shown = _joined(sources, placed)
     if not shown:
         raise ViewError("there is nothing to show; give slides, tiles, or a report that names its slides")
-    rows = _rows(report, maps, labels)
-    return Scene(shown, rows=rows, maps=maps, report=report, remarks=remarks, top_tiles_only=is_partial)
+    if labels or not rows or (report is not None and report.sentences):
+        rows = _rows(report, maps, labels)
+    return Scene(shown, rows=rows, maps=maps, report=report, remarks=remarks, top_tiles_only=top_tiles_only)
+
+
+def _own_evidence(report: Report | None, folder: Path) -> Path | None:
+    """Return the evidence that a report names, if it is there."""
+    if report is None or not report.evidence or not (folder / report.evidence).is_file():
+        return None
+    return folder / report.evidence
+
+
+def _told_tiles(tiles: HasTiles | Sequence[HasTiles], sources: Sequence[_Pixels]) -> dict[str, HasTiles]:
+    """Give tiles the names of the slides, which come in the same order."""
+    listed = list(tiles) if isinstance(tiles, Sequence) else [tiles]
+    if sources and len(listed) != len(sources):
+        raise ViewError(f"{len(sources)} slides but tiles of {len(listed)}; give one bag or plan for each slide")
+    names = [str(getattr(one, "slide_id", f"slide {number}")) for number, one in enumerate(listed, 1)]
+    names = [source.slide_id for source in sources] or names
+    if len(set(names)) < len(names):
+        raise ViewError(f"two slides have one name ({', '.join(names)}); rename one of the files")
+    return dict(zip(names, listed, strict=True))
+
+
+def _evidence_maps(
+    path: Path, sources: list[_Pixels], *, by_order: bool
+) -> tuple[dict[str, HasTiles], Maps, list[Row]]:
+    """Read tiles, maps and sentences; slides whose files have other names take those of the evidence, in order."""
+    from wsi_mivpg.evidence.store import read_evidence
+
+    found = read_evidence(path)
+    ids = [slide.slide_id for slide in found.slides]
+    if by_order and not {source.slide_id for source in sources} <= set(ids):
+        if len(ids) != len(sources):
+            raise ViewError(f"{path}: evidence over slides {', '.join(ids)}, but {len(sources)} slides were given")
+        sources[:] = [replace(source, slide_id=name) for source, name in zip(sources, ids, strict=True)]
+    placed: dict[str, HasTiles] = {slide.slide_id: slide for slide in found.slides}
+    rows = [*(Row(text, is_sentence=True) for text in found.texts()[:-1]), Row(WHOLE_REPORT)]
+    return placed, _checked_maps(found.weights, len(found)), rows
 
 
 def _opened(given: Slide | Path | str) -> _Pixels:
@@ -106,15 +142,16 @@ def _opened(given: Slide | Path | str) -> _Pixels:
     return _Pixels(slide.path.stem, slide, slide.size_px, slide.mpp)
 
 
-def _named(summary: SlideSummary) -> _Pixels:
-    """Open a slide that a report names; a slide that is gone is shown by its tiles alone."""
+def _named(summary: SlideSummary, folder: Path) -> _Pixels:
+    """Open a slide that a report names, from its folder or from here; one that is gone is shown by its tiles alone."""
     stated = (summary.width_px, summary.height_px)
     size_px = (stated[0], stated[1]) if stated[0] and stated[1] else None
     remark = "The report does not say where this slide is."
     if summary.path is not None:
         try:
             mpp = summary.mpp if summary.mpp_source == "user" else None
-            slide = open_slide(summary.path, mpp=mpp)
+            near = folder / summary.path
+            slide = open_slide(near if not is_address(summary.path) and near.exists() else summary.path, mpp=mpp)
             return _Pixels(summary.slide_id, slide, slide.size_px, slide.mpp)
         except WsiMivpgError as problem:
             remark = f"The slide cannot be read: {problem}"
@@ -137,10 +174,6 @@ def _shown(source: _Pixels, tiles: HasTiles | None) -> ShownSlide:
         reach = np.ceil(coords.max(axis=0, initial=0) + side)
         size_px = (max(int(reach[0]), 1), max(int(reach[1]), 1))
     return ShownSlide(source.slide_id, size_px, source.mpp, source.slide, coords, side, source.remark)
-
-
-def _name(tiles: HasTiles, number: int) -> str:
-    return str(getattr(tiles, "slide_id", f"slide {number}"))
 
 
 def _checked_maps(weights: Weights | None, n_tiles: int) -> Maps:

@@ -73,15 +73,14 @@ class CaseFolder:
 
     def _opened(self, number: int) -> Scene:
         report = self.reports[number]
-        slides = tuple(slide.model_copy(update={"path": self._slide(slide.path)}) for slide in report.slides)
-        return gathered(report=report.model_copy(update={"slides": slides}))
-
-    def _slide(self, named: str | None) -> str | None:
-        """Return a slide's file; a relative name is looked for from here and then in the folder. Addresses are not asked."""
-        if named is None or is_address(named):
-            return None
-        path = Path(named)
-        return named if path.is_absolute() or path.exists() else str(self.folder / path)
+        if report.evidence is not None:  # it could name any file of this machine
+            within(self.folder, self.folder / report.evidence)
+        # A report from elsewhere must not make this machine ask addresses.
+        slides = tuple(
+            slide.model_copy(update={"path": None}) if slide.path and is_address(slide.path) else slide
+            for slide in report.slides
+        )
+        return gathered(report=report.model_copy(update={"slides": slides}), folder=self.folder)
 
 
 def within(folder: Path, path: Path) -> Path:

@@ -69,6 +69,7 @@ class SlideViewer(anywidget.AnyWidget):
         tiles: HasTiles | Sequence[HasTiles] | None = None,
         weights: npt.ArrayLike | Mapping[str, npt.ArrayLike] | None = None,
         labels: Sequence[str] = (),
+        folder: Path | str = "",
         **settings: Any,
     ) -> None:
         """Show slides; with a report, its evidence file, or tiles and weights of your own.
@@ -82,12 +83,21 @@ class SlideViewer(anywidget.AnyWidget):
             weights: (M,) or (R, M), for the tiles of all slides one after another: a row for each sentence and a
                 last one for the whole report, or any rows; several methods as a mapping by name.
             labels: names of the rows, where they are not the report's sentences.
+            folder: where the report lies; the files that it names are looked for from there.
             settings: initial values of the attributes above.
 
         Raises:
             WsiMivpgError: a slide or the evidence cannot be read, or numbers of slides, tiles and weights differ.
         """
-        self._scene = gathered(slides, report=report, evidence=evidence, tiles=tiles, weights=weights, labels=labels)
+        self._scene = gathered(
+            slides,
+            report=report,
+            evidence=evidence,
+            tiles=tiles,
+            weights=weights,
+            labels=labels,
+            folder=Path(folder),
+        )
         described = self._scene.describe()
         self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="wsi-mivpg-viewer")
         self._asked: dict[str, Future[None]] = {}
