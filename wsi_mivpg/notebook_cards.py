@@ -130,7 +130,7 @@ def _figure(picture: Picture) -> str:
     style = f"width:{width}px;max-width:100%;border:1px solid rgba(128,128,128,.4);border-radius:4px;margin:0"
     return (
         f'<div style="flex:none"><img alt="" width="{width}" height="{height}" style="{style}" '
-        f'src="{_png_uri(picture.pixels)}">{bar}</div>'
+        f'src="{_data_uri(picture.pixels)}">{bar}</div>'
     )
 
 
@@ -147,9 +147,11 @@ def _scale_bar(width_px: int, um_per_px: float | None) -> str:
     )
 
 
-def _png_uri(pixels: npt.NDArray[np.uint8]) -> str:
+def _data_uri(pixels: npt.NDArray[np.uint8]) -> str:
+    """JPEG for a slide, PNG for what is partly transparent."""
     from PIL import Image
 
+    kind = "jpeg" if pixels.shape[2] == 3 else "png"
     stream = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "png")
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    Image.fromarray(np.ascontiguousarray(pixels)).save(stream, kind)
+    return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -4,7 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from wsi_mivpg.cohorts.virtual import VirtualCohort, compose_case
+from tests.conftest import Ellipse, painted
+from wsi_mivpg.cohorts.virtual import VirtualCohort, compose_case, write_pyramid
+from wsi_mivpg.evidence.slide_tiles import SlideTiles
+from wsi_mivpg.evidence.store import Evidence, write_evidence
 from wsi_mivpg.reports import Faithfulness, Provenance, Report, Sentence, SlideSummary, TopTile, write_jsonl
 from wsi_mivpg.slides import open_slide
 from wsi_mivpg.tiling import TilePlan, plan_tiles
@@ -13,10 +16,14 @@ from wsi_mivpg.tissue import find_tissue
 SENTENCES = ("Lung, core biopsy: adenocarcinoma.", "It occupies about 40% of the tissue.", "Next to normal lung.")
 
 
-def write_slide(folder: Path, index: int = 0) -> Path:
-    """Write a rendered biopsy of about 4,000 px and return its path."""
-    cohort = VirtualCohort(name="shown", test=2, seed=11, tissue_mm2=(0.3, 0.35))
-    return compose_case(cohort, "test", index, folder).slide_paths[0]
+def write_slides(folder: Path, count: int) -> list[Path]:
+    """Write a rendered biopsy of about 4,000 px, and painted ones beside it, which cost less."""
+    cohort = VirtualCohort(name="rendered", test=1, seed=11, tissue_mm2=(0.3, 0.35))
+    paths = list(compose_case(cohort, "test", 0, folder).slide_paths)
+    for number in range(1, count):
+        paths.append(folder / "slides" / f"painted-{number}.tiff")
+        write_pyramid(paths[-1], painted((2000, 3000), [Ellipse(200, 300, 1500, 2400)], seed=number), 0.25)
+    return paths
 
 
 def plan_of(path: Path, tile_px: int = 112) -> TilePlan:
@@ -102,10 +109,25 @@ def report_of(
     )
 
 
-def write_case(folder: Path, n_slides: int = 1, **changes) -> Report:
-    """Write slides and ``reports.jsonl`` and return the report."""
-    paths = [write_slide(folder / "data", index) for index in range(n_slides)]
+def write_case(folder: Path, n_slides: int = 1, *, evidence: bool = True, **changes) -> Report:
+    """Write slides, ``reports.jsonl`` and the evidence, as `wsi-mivpg report` leaves them, and return the report."""
+    paths = write_slides(folder, n_slides)
     plans = [plan_of(path) for path in paths]
-    report = report_of(paths, plans, maps_of(plans, len(SENTENCES) + 1), **changes)
+    maps = maps_of(plans, len(SENTENCES) + 1)
+    report = report_of(paths, plans, maps, **changes)
+    if evidence:
+        report = report.model_copy(update={"evidence": "evidence/case.h5"})
+        (folder / "evidence").mkdir(exist_ok=True)
+        write_evidence(folder / "evidence" / "case.h5", evidence_of(report, plans, maps))
     write_jsonl(folder / "reports.jsonl", [report])
     return report
+
+
+def evidence_of(report: Report, plans: list[TilePlan], maps: np.ndarray) -> Evidence:
+    counts = [len(plan) for plan in plans]
+    slides = tuple(
+        SlideTiles(slide.slide_id, sum(counts[:number]), plan.coords, plan.tile_size_l0, plan.slide_size_px)
+        for number, (slide, plan) in enumerate(zip(report.slides, plans, strict=True))
+    )
+    spans = tuple((sentence.start, sentence.end) for sentence in report.sentences)
+    return Evidence(report.case_id, report.text, "demo", slides, spans, {"attention": maps, "gradient": maps[::-1]})

@@ -1,6 +1,5 @@
 """How a slide shows itself in a notebook: facts, and a thumbnail if that costs no more than a moment."""
 
-import math
 import time
 from typing import TYPE_CHECKING
 
@@ -13,8 +12,9 @@ from wsi_mivpg.slides.readers.base import Pixels
 if TYPE_CHECKING:
     from wsi_mivpg.slides.reading import Slide
 
-_MOST_SECONDS = 0.4
-_STRIP_SOURCE_PX = 2e6
+_MOST_SECONDS = 0.5
+_MOST_SOURCE_PX = 24_000_000
+_STRIP_PX = 1_000_000
 
 
 def slide_card(slide: "Slide") -> str:
@@ -42,16 +42,24 @@ def slide_card(slide: "Slide") -> str:
 
 
 def _quick_thumbnail(slide: "Slide", scale: float) -> Pixels | None:
-    """Return the slide at `scale` level-0 px per pixel, read in strips; None once that takes too long."""
-    width, height = (max(1, round(side / scale)) for side in slide.size_px)
-    usable = [size for size, down in zip(slide.level_sizes_px, slide.downsamples, strict=True) if down <= scale * 1.001]
-    source_px = min((w * h for w, h in usable), default=0)
-    rows = max(1, math.floor(height * _STRIP_SOURCE_PX / max(source_px, 1)))
+    """Return the slide at about `scale` level-0 px per pixel; None if that takes too long.
+
+    Its level is read in strips, between which there is time to give up.
+    """
+    from PIL import Image
+
+    from wsi_mivpg.slides.reading import coarsest_level
+
+    level = coarsest_level(slide.downsamples, scale)
+    width, height = slide.level_sizes_px[level]
+    if width * height > _MOST_SOURCE_PX:
+        return None
+    rows = max(1, _STRIP_PX // width)
     started, strips = time.perf_counter(), []
     for top in range(0, height, rows):
-        part = slide.read_region(0, top * scale, (width, min(rows, height - top)), slide.mpp * scale)
-        strips.append(part)
-        taken = time.perf_counter() - started
-        if taken / len(strips) * math.ceil(height / rows) > _MOST_SECONDS:
+        strips.append(slide.read_level(0, top, level, (width, min(rows, height - top))))
+        if time.perf_counter() - started > _MOST_SECONDS and top + rows < height:
             return None
-    return np.concatenate(strips)
+    size = tuple(max(1, round(side / scale)) for side in slide.size_px)
+    shrunk = Image.fromarray(np.concatenate(strips)).resize(size, Image.Resampling.BOX)
+    return np.asarray(shrunk, np.uint8)

@@ -43,6 +43,18 @@ function straight(weights) {
   return { values: Float32Array.from(weights, (weight) => (weight - low) / span), low, high };
 }
 
+/** The numbers of the `count` greatest weights above zero, greatest first. */
+function highest(weights, count) {
+  const best = [];
+  weights.forEach((weight, tile) => {
+    if (weight <= 0 || (best.length === count && weight <= weights[best[count - 1]])) return;
+    const at = best.findIndex((other) => weights[other] < weight);
+    best.splice(at < 0 ? best.length : at, 0, tile);
+    best.length = Math.min(best.length, count);
+  });
+  return best;
+}
+
 /** Paint a slide's cells: `cells` holds tile numbers or -1, `values` a 0..1 for each tile of the case. */
 function paintCells(canvas, cells, [rows, columns], values, threshold, table) {
   canvas.width = Math.max(columns, 1);

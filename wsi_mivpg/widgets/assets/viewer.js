@@ -43,7 +43,7 @@ class CaseViewer {
       tool("+", "Zoom in", () => this.viewer.viewport.zoomBy(2).applyConstraints()),
       tool("−", "Zoom out", () => this.viewer.viewport.zoomBy(0.5).applyConstraints()),
       tool("⤢", "Whole slide", () => this.viewer.viewport.goHome()), scene.n_tiles ? this.selecting : null);
-    const well = make("div", { className: "wm-well" }, this.stage, this.heat, this.marks, this.frame, this.scale, tools, this.remark);
+    const well = make("div", { className: "wm-well" }, this.stage, this.scale, tools, this.remark);
     this.rows = scene.rows.map((row, number) => (this.hasMaps ? rowButton(row, number, () => this.chooseRow(number)) : make("p", { className: "wm-row wm-words" }, row.text)));
     this.settings = this.hasMaps ? mapSettings(scene, (name, value) => state.set(name, value)) : null;
     this.top = make("div", { className: "wm-top" });
@@ -68,6 +68,7 @@ class CaseViewer {
       maxZoomPixelRatio: 4, imageLoaderLimit: 0, timeout: 120000, tabIndex: 0,
       gestureSettingsMouse: { clickToZoom: false }, gestureSettingsTouch: { clickToZoom: false, pinchRotate: false },
     });
+    viewer.canvas.append(this.heat, this.marks, this.frame); // below the overview and above the slide
     allowSecondTry(OpenSeadragon, viewer);
     viewer.addHandler("update-viewport", () => this.draw());
     viewer.addHandler("animation", () => this.queue.prune());
@@ -116,7 +117,7 @@ class CaseViewer {
     const { values, low, high } = scale === "rank" ? { values: ranked(weights) } : straight(weights);
     this.values = this.scene.top_tiles_only ? values.map((value, tile) => (weights[tile] > 0 ? value : -1)) : values;
     this.ends = scale === "raw" ? [low, high] : null;
-    this.topTiles = [...weights.keys()].sort((a, b) => weights[b] - weights[a]).slice(0, TOP_TILES).filter((tile) => weights[tile] > 0);
+    this.topTiles = highest(weights, TOP_TILES);
     this.top.replaceChildren("Top tiles ", ...this.topTiles.map((tile, at) =>
       make("button", { type: "button", className: "wm-goto", title: `Go to tile ${tile}`, onclick: () => this.goTo(tile) }, String(at + 1))));
     this.paint();
