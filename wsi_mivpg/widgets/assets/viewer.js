@@ -115,6 +115,7 @@ class CaseViewer {
     const weights = await this.load(`weights/${method}/${row}`, Float32Array);
     if (method !== this.state.get("method") || row !== this.state.get("row") || scale !== this.state.get("scale") || this.gone) return;
     const { values, low, high } = scale === "rank" ? { values: ranked(weights) } : straight(weights);
+    Object.assign(this, { shownRow: row, shownMethod: method });
     this.values = this.scene.top_tiles_only ? values.map((value, tile) => (weights[tile] > 0 ? value : -1)) : values;
     this.ends = scale === "raw" ? [low, high] : null;
     this.topTiles = highest(weights, TOP_TILES);
@@ -127,11 +128,12 @@ class CaseViewer {
   paint() {
     this.showSettings();
     if (this.values && this.cells) {
-      const table = colourTable(COLOURS[this.state.get("colours")]);
-      paintCells(this.painted, this.cells, this.slide.cells.shape, this.values, this.state.get("threshold"), table);
+      paintCells(this.painted, this.cells, this.slide.cells.shape, this.values, this.state.get("threshold"), this.colours());
     }
     this.draw();
   }
+
+  colours() { return colourTable(COLOURS[this.state.get("colours")]); }
 
   showSettings() {
     this.heat.style.opacity = this.state.get("opacity");
