@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import re
 import time
 from html.parser import HTMLParser
@@ -10,6 +11,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import simplejpeg
 import tifffile
 from IPython.core.formatters import HTMLFormatter
 from PIL import Image
@@ -86,20 +88,25 @@ def test_a_closed_or_unreadable_slide_still_shows_its_facts(tiled_slide: TiledSl
 
 
 def test_a_gigapixel_slide_without_small_levels_is_shown_at_once_without_a_picture(tmp_path: Path):
-    path = tmp_path / "big.tiff"
-    band = np.full((256, 256, 3), 200, np.uint8)
-    size = (40_960, 40_960)
-    # Each tile is the same small JPEG, so that the file is quickly written.
-    with tifffile.TiffWriter(path, bigtiff=True) as tiff:
-        tiles = (band for _ in range((size[0] // 256) * (size[1] // 256)))
+    path, side = tmp_path / "big.tiff", 40_960
+    tile = simplejpeg.encode_jpeg(np.full((512, 512, 3), 200, np.uint8), colorsubsampling="444")
+    with tifffile.TiffWriter(path) as tiff:
         tiff.write(
-            tiles, shape=(size[1], size[0], 3), dtype=np.uint8, photometric="rgb", tile=(256, 256), compression="jpeg",
-            resolution=(40_000, 40_000), resolutionunit="CENTIMETER",
-        )  # fmt: skip
+            itertools.repeat(tile, (side // 512) ** 2),  # the same tile everywhere, encoded once
+            shape=(side, side, 3),
+            dtype=np.uint8,
+            photometric="ycbcr",
+            subsampling=(1, 1),
+            tile=(512, 512),
+            compression="jpeg",
+            resolution=(40_000, 40_000),
+            resolutionunit="CENTIMETER",
+        )
     with open_slide(path) as slide:
-        started = time.perf_counter()
+        started = time.process_time()
         shown = Shown(slide)
-        assert time.perf_counter() - started < 1
+        assert time.process_time() - started < 1
+        assert "40\u202f960 × 40\u202f960 px" in shown.text
         assert "slide.thumbnail(1024) does" in shown.text
 
 
@@ -133,9 +140,9 @@ def test_a_plan_shows_each_tile_where_it_lies():
 
 def test_a_plan_of_half_a_million_tiles_and_an_empty_one_are_shown_at_once():
     big = plan_tiles((200_000, 140_000), 0.25, target_mpp=0.25, tile_px=224)
-    started = time.perf_counter()
-    assert "Plan of 557\u202f232 tiles" in Shown(big).text
-    assert time.perf_counter() - started < 1
+    started = time.process_time()
+    assert "Plan of 557\u202f500 tiles" in Shown(big).text
+    assert time.process_time() - started < 1
     none = plan_tiles((100, 100), 0.25, target_mpp=0.25, tile_px=224)
     assert "Plan of 0 tiles" in Shown(none).text
 

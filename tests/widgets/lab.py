@@ -1,11 +1,13 @@
 """A JupyterLab server of its own for tests: isolated folders, a token, a free port; and notebooks to open in it."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +31,17 @@ class Lab:
 
     def notebook_url(self, notebook: str) -> str:
         return f"{self.address}notebooks/{notebook}?token={TOKEN}"
+
+    def wait_for_kernel(self, notebook: str, seconds: float = 90) -> None:
+        """Wait until a notebook's kernel is idle and its page is connected: a cell that is run before may be lost."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            with urllib.request.urlopen(f"{self.address}api/sessions?token={TOKEN}", timeout=seconds) as reply:
+                kernels = [session["kernel"] for session in json.load(reply) if session["path"] == notebook]
+            if kernels and kernels[0]["execution_state"] == "idle" and kernels[0]["connections"]:
+                return
+            time.sleep(0.2)
+        raise TimeoutError(f"the kernel of {notebook} did not start within {seconds} s")
 
 
 def write_notebook(path: Path, cells: list[str]) -> None:

@@ -262,12 +262,13 @@ class CaseViewer {
   async showSelection() {
     if (!this.scene.n_tiles) return;
     const tiles = this.state.get("selected");
+    const turn = (this.turn = (this.turn || 0) + 1);
     const places = await this.loadPlaces();
     this.chosen.textContent = tiles.length === 1
       ? `Tile ${tiles[0]} at ${places[2 * tiles[0]]}, ${places[2 * tiles[0] + 1]} px`
       : tiles.length ? `${tiles.length} tiles chosen` : "Click a tile, or drag with Shift, to choose tiles.";
     const support = this.hasMaps && tiles.length ? await this.load(`support/${this.state.get("method")}`, Uint8Array) : null;
-    if (this.gone || tiles !== this.state.get("selected")) return;
+    if (this.gone || turn !== this.turn) return;
     const stride = Math.ceil(this.scene.n_tiles / 8);
     if (this.hasMaps) this.rows.forEach((button, row) => {
       const count = support ? tiles.filter((tile) => (support[row * stride + (tile >> 3)] >> (tile & 7)) & 1).length : 0;
