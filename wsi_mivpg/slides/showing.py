@@ -60,6 +60,6 @@ def _quick_thumbnail(slide: "Slide", scale: float) -> Pixels | None:
         strips.append(slide.read_level(0, top, level, (width, min(rows, height - top))))
         if time.perf_counter() - started > _MOST_SECONDS and top + rows < height:
             return None
-    size = tuple(max(1, round(side / scale)) for side in slide.size_px)
-    shrunk = Image.fromarray(np.concatenate(strips)).resize(size, Image.Resampling.BOX)
+    columns, lines = (max(1, round(side / scale)) for side in slide.size_px)
+    shrunk = Image.fromarray(np.concatenate(strips)).resize((columns, lines), Image.Resampling.BOX)
     return np.asarray(shrunk, np.uint8)
