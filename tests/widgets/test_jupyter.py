@@ -139,7 +139,7 @@ def test_in_notebook_7_the_same_viewer_works(browser: Any, lab: Lab):
     pixels = pixels_of(page, "viewer.drawer.canvas")
     assert pixels[pixels[..., 3] > 0][:, :3].std(axis=0).min() > 10
     # Keys that are pressed in the viewer are not the notebook's: "d d" would delete the cell.
-    page.locator(".wm-osd .openseadragon-canvas").focus()
+    page.locator(".wm-osd .openseadragon-canvas").first.focus()
     page.keyboard.press("d")
     page.keyboard.press("d")
     assert page.locator(".jp-CodeCell").count() == 4

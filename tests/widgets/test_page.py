@@ -14,6 +14,7 @@ from PIL import Image
 from tests.widgets.cases import SENTENCES, evidence_of, maps_of, plan_of, report_of
 from wsi_mivpg.evidence.store import write_evidence
 from wsi_mivpg.reports import read_jsonl, write_jsonl
+from wsi_mivpg.tiling import plan_tiles
 from wsi_mivpg.widgets.server import serve
 
 VIEWER = "document.querySelector('main').caseViewer"
@@ -35,6 +36,7 @@ def opened(browser: Any) -> Iterator[Open]:
         pages.append(page)
         page.on("console", lambda said: problems.append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("request", lambda asked: problems.extend(outside(asked.url, server.address)))
         page.goto(f"{server.address}case/0/")
         page.wait_for_function(f"() => {VIEWER} && {VIEWER}.cells && ({VIEWER}.values || !{VIEWER}.hasMaps)")
         return page
@@ -46,6 +48,11 @@ def opened(browser: Any) -> Iterator[Open]:
         server.shutdown()
         server.server_close()
     assert problems == []
+
+
+def outside(url: str, address: str) -> list[str]:
+    """Return what was asked of anybody but the server."""
+    return [] if url.startswith((address, "data:", "blob:")) else [f"asked {url}"]
 
 
 def wait_for_tiles(page: Any, at_least: int = 1) -> None:
@@ -211,6 +218,25 @@ def test_hostile_text_is_shown_and_never_run(opened: Open, case_folder: Path, tm
     assert HOSTILE in page.locator("ul.cases").inner_text()
     assert page.evaluate("window.hacked") is None
     assert page.locator("img[src=x]").count() == 0
+
+
+def test_drawing_a_hundred_thousand_tiles_takes_a_small_part_of_a_frame(opened: Open, tmp_path: Path):
+    plan = plan_tiles((71_000, 71_000), 0.25, target_mpp=0.25, tile_px=224)
+    maps = maps_of([plan], 4)
+    assert len(plan) > 100_000
+    report = report_of([tmp_path / "none.tiff"], [plan], maps).model_copy(update={"evidence": "e.h5"})
+    write_evidence(tmp_path / "e.h5", evidence_of(report, [plan], maps))
+    write_jsonl(tmp_path / "reports.jsonl", [report])
+    page = opened(tmp_path)
+    for zoom in (1, 8, 64):
+        page.evaluate(f"{VIEWER}.viewer.viewport.zoomTo({zoom}, null, true)")
+        best = page.evaluate(f"""() => Math.min(...Array.from({{ length: 20 }}, () => {{
+            const start = performance.now();
+            {VIEWER}.draw();
+            return performance.now() - start;
+        }}))""")
+        assert best < 16.7 / 4
+    assert (heat_pixels(page)[..., 3] == 255).all()
 
 
 def test_a_report_without_slides_at_hand_still_shows_its_tiles(opened: Open, case_folder: Path, tmp_path: Path):

@@ -50,11 +50,11 @@ class CaseViewer {
     this.chosen = make("div", { className: "wm-chosen", attributes: { "aria-live": "polite" } });
     const text = !scene.rows.some((row) => row.is_sentence) && scene.text;
     const side = make("div", { className: "wm-side" },
+      scene.disclaimer ? make("p", { className: "wm-disclaimer" }, scene.disclaimer) : null,
       ...scene.warnings.map((warning) => make("p", { className: "wm-warning" }, warning)),
       text ? make("p", { className: "wm-text" }, text) : null,
       this.rows.length ? make("div", { className: "wm-rows", attributes: { role: "group", "aria-label": "Sentences" } }, ...this.rows) : null,
-      this.settings, this.hasMaps ? this.top : null, scene.n_tiles ? this.chosen : null,
-      scene.disclaimer ? make("p", { className: "wm-disclaimer" }, scene.disclaimer) : null);
+      this.settings, this.hasMaps ? this.top : null, scene.n_tiles ? this.chosen : null);
     this.root.classList.add("wm-root");
     // JupyterLab would take keys that are pressed here for its own commands.
     this.root.setAttribute("data-lm-suppress-shortcuts", "true");
