@@ -221,7 +221,7 @@ def test_hostile_text_is_shown_and_never_run(opened: Open, case_folder: Path, tm
 
 
 def test_drawing_a_hundred_thousand_tiles_takes_a_small_part_of_a_frame(opened: Open, tmp_path: Path):
-    plan = plan_tiles((71_000, 71_000), 0.25, target_mpp=0.25, tile_px=224)
+    plan = plan_tiles((72_000, 72_000), 0.25, target_mpp=0.25, tile_px=224)
     maps = maps_of([plan], 4)
     assert len(plan) > 100_000
     report = report_of([tmp_path / "none.tiff"], [plan], maps).model_copy(update={"evidence": "e.h5"})

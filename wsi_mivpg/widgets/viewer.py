@@ -89,6 +89,8 @@ class SlideViewer(anywidget.AnyWidget):
         Raises:
             WsiMivpgError: a slide or the evidence cannot be read, or numbers of slides, tiles and weights differ.
         """
+        # First, because a widget that could not be made is closed all the same.
+        self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="wsi-mivpg-viewer")
         self._scene = gathered(
             slides,
             report=report,
@@ -99,7 +101,6 @@ class SlideViewer(anywidget.AnyWidget):
             folder=Path(folder),
         )
         described = self._scene.describe()
-        self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="wsi-mivpg-viewer")
         self._asked: dict[str, Future[None]] = {}
         super().__init__(scene=described, **(described["first"] | settings))
         self.on_msg(self._on_message)
