@@ -12,7 +12,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Return one browser (`playwright.sync_api.Browser`) for the tests of a module whose conftest imports this; skip where there is none.
+    """Return one `playwright.sync_api.Browser` for a module whose conftest imports this; skip where there is none.
 
     Not for longer than a module: while Playwright's loop runs, nothing else in this thread can run asyncio.
     """

@@ -23,7 +23,7 @@ BASELINES = (MOST_FREQUENT_REPORT, MOST_FREQUENT, COLOURS)
 def run_baseline(name: str, train: Sequence[VirtualCase], test: Sequence[VirtualCase], source: str) -> dict[str, Any]:
     """Judge a baseline like a system; it has no seed."""
     if name == MOST_FREQUENT_REPORT:
-        texts = [most_frequent([text for case in train for text in case.reports])] * len(test)
+        texts = [most_frequent([case.report for case in train])] * len(test)
     else:
         known = [asdict(stated(case.truth)) for case in train]
         guesses = {

@@ -14,9 +14,8 @@ from wsi_mivpg.captioner import CaseBags
 
 from .tiles import STAINS, Float, TileFeatures
 from .tissue_maps import Index, Truth, draw_maps, measure_truth, plans
-from .wording import write_report
+from .wording import compose_report, stated
 
-WORDINGS = 4
 LEAST_STAIN_DISTANCE = 0.6
 """Of a case's two slides: half the sum of the differences of their weights of `STAINS`, 0 to 1."""
 TILE_NOISE = 0.15
@@ -33,7 +32,7 @@ class VirtualCase:
         maps: the two slides.
         tiles: int64 (M,): the numbers of the tiles that were drawn.
         truth: measured on the maps.
-        reports: equally right wordings.
+        report: what a right one says.
         colours: float64 (6,): mean and deviation of red, green and blue of the whole case.
     """
 
@@ -41,7 +40,7 @@ class VirtualCase:
     maps: tuple[Index, Index]
     tiles: npt.NDArray[np.int64]
     truth: Truth
-    reports: tuple[str, ...]
+    report: str
     colours: npt.NDArray[np.float64]
 
 
@@ -71,8 +70,8 @@ def compose(source: str, tiles: TileFeatures, split: str, count: int, seed: int 
             tuple(int((index > 0).sum()) for index in maps),
             torch.from_numpy(cells_of(maps)),
         )
-        reports = tuple(dict.fromkeys(write_report(truth, source, rng) for _ in range(WORDINGS)))
-        cases.append(VirtualCase(bags, maps, chosen, truth, reports, _colours_of(colours)))
+        report = compose_report(stated(truth), source)
+        cases.append(VirtualCase(bags, maps, chosen, truth, report, _colours_of(colours)))
     return cases
 
 

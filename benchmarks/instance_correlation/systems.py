@@ -64,7 +64,7 @@ def settings_of(system: System) -> dict[str, Any]:
         "encoder_hidden_size": HIDDEN,
         "num_query_tokens": QUERIES,
         "input_dim": WIDTH,
-        "initializer_range": 0.05,
+        "initializer_range": HIDDEN**-0.5,
         **system.settings,
     }
     if system == SYSTEMS[REFERENCE]:

@@ -31,10 +31,10 @@ STAINS = np.array([[0.80, 0.72, 0.80], [1.25, 1.25, 1.12], [0.80, 1.00, 1.25], [
 """Optical density of red, green and blue, relative to the tile's own: the corners between which slides are stained."""
 CRC5 = Path(__file__).resolve().parents[3] / "shared" / "data" / "tiles" / "crc5"
 WITHIN = "crc5-within"
-"""crc5's training tiles alone, three quarters for training cases and a quarter for test cases: without the shift that
-there is between crc5's own two parts."""
+"""All tiles of crc5, three quarters for training cases and a quarter for test cases: without the shift that there is
+between crc5's own two parts."""
 CLASSES = {
-    "crc5": dict(zip(ROLES, ("H", "AC", "V", "S", "T"), strict=True)),
+    "crc5": dict(zip(ROLES, ("H", "AC", "V", "T", "S"), strict=True)),
     "rendered": dict(zip(ROLES, ("stroma", "glandular_tumour", "necrosis", "lymphoid", "parenchyma"), strict=True)),
 }
 SOURCES = (WITHIN, *CLASSES)
@@ -84,7 +84,7 @@ def tile_features(source: str, folder: Path = CRC5, at_most: int | None = None) 
     """
     if source != "rendered" and not folder.is_dir():
         raise CohortError(f"the crc5 tiles are not at {folder}; give --tiles, or --source rendered")
-    raw = _kept(source, folder, at_most) if source != WITHIN else _divided(_kept("crc5", folder, at_most)["train"])
+    raw = _kept(source, folder, at_most) if source != WITHIN else _divided(_kept("crc5", folder, at_most))
     train = raw["train"][0]
     mean, axes = _principal_components(train.reshape(-1, train.shape[-1]))
     reduced = {split: (part[0] - mean) @ axes for split, part in raw.items()}
@@ -103,9 +103,10 @@ Part = tuple[Float, Float, npt.NDArray[np.int64], tuple[str, ...]]
 Raw = dict[str, Part]
 
 
-def _divided(part: Part) -> Raw:
-    """Give every fourth tile to the test cases."""
-    features, colours, roles, names = part
+def _divided(parts: Raw) -> Raw:
+    """Put both parts together and give every fourth tile to the test cases."""
+    features, colours, roles = (np.concatenate([part[place] for part in parts.values()]) for place in range(3))
+    names = [name for part in parts.values() for name in part[3]]
     numbers = np.arange(len(roles))
     rows = {"train": numbers[numbers % 4 != 3], "test": numbers[numbers % 4 == 3]}
     return {

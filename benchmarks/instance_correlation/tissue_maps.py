@@ -95,7 +95,7 @@ def _plan(relation: Relation, first: Place, second: bool, foci: int, rng: np.ran
     main = max(foci * _LEAST_FOCUS, round(share * total))
     parts = _LEAST_FOCUS + np.floor(rng.dirichlet(np.full(foci, 3.0)) * (main - foci * _LEAST_FOCUS)).astype(int)
     parts[0] += main - parts.sum()
-    others = tuple(round(total * rng.uniform(*bounds)) for bounds in ((0.05, 0.08), (0.04, 0.07), (0.04, 0.07)))
+    others = tuple(round(total * rng.uniform(*bounds)) for bounds in ((0.05, 0.08), (0.08, 0.12), (0.08, 0.12)))
     return Plan(relation, first, second, slides, tuple(int(part) for part in parts), (others[0], others[1], others[2]))
 
 

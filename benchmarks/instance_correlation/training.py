@@ -34,18 +34,19 @@ class Budget:
 
     steps: int = 2000
     batch_size: int = 8
-    lr: float = 1e-3
+    lr_adapter: float = 1e-3
+    lr_language: float = 3e-3
     weight_decay: float = 0.05
     warmup_steps: int = 100
 
 
 class InMemory(Dataset[Item]):
-    """Cases in memory; each time another part of the instances and another wording.
+    """Cases in memory; each time another part of the instances.
 
     What is drawn depends on seed, how often a case was asked for, and its number alone.
     """
 
-    def __init__(self, cases: Sequence[VirtualCase], reports: Sequence[Sequence[tuple[int, ...]]], seed: int) -> None:
+    def __init__(self, cases: Sequence[VirtualCase], reports: Sequence[tuple[int, ...]], seed: int) -> None:
         self.cases, self.reports, self.seed = cases, reports, seed
         self.asked = [0] * len(cases)
 
@@ -55,9 +56,9 @@ class InMemory(Dataset[Item]):
     def __getitem__(self, index: int) -> Item:
         rng = np.random.default_rng([self.seed, self.asked[index], index])
         self.asked[index] += 1
-        case, wordings = self.cases[index], self.reports[index]
+        case = self.cases[index]
         kept = max(1, round(len(case.bags) * (1 - rng.uniform(0, INSTANCE_DROPOUT))))
-        return {"case": draw(whole(case.bags), kept, rng), "report": wordings[int(rng.integers(len(wordings)))]}
+        return {"case": draw(whole(case.bags), kept, rng), "report": self.reports[index]}
 
 
 class _Losses(TrainerCallback):
@@ -83,8 +84,8 @@ def fit(captioner: SlideCaptioner, train: Sequence[VirtualCase], seed: int, budg
             "optim": {
                 "steps": budget.steps,
                 "batch_size": budget.batch_size,
-                "lr_adapter": budget.lr,
-                "lr_language": budget.lr,
+                "lr_adapter": budget.lr_adapter,
+                "lr_language": budget.lr_language,
                 "weight_decay": budget.weight_decay,
                 "warmup_steps": budget.warmup_steps,
                 "save_every": budget.steps,
@@ -92,7 +93,7 @@ def fit(captioner: SlideCaptioner, train: Sequence[VirtualCase], seed: int, budg
         }
     )
     set_seed(seed)
-    reports = [[tuple(captioner.encode_report(text)) for text in case.reports] for case in train]
+    reports = [tuple(captioner.encode_report(case.report)) for case in train]
     losses = _Losses()
     with tempfile.TemporaryDirectory() as folder:
         trainer = CaptionTrainer(
@@ -112,7 +113,7 @@ def judge(texts: Sequence[str], cases: Sequence[VirtualCase], source: str) -> di
     """Return per field each case's outcome (1, 0, None where not asked), and the caption metrics."""
     outcomes = [score(read_report(text, source), case.truth) for text, case in zip(texts, cases, strict=True)]
     written = {case.bags.case_id: text for case, text in zip(cases, texts, strict=True)}
-    references = {case.bags.case_id: list(case.reports) for case in cases}
+    references = {case.bags.case_id: [case.report] for case in cases}
     return {
         "fields": {name: [None if one[name] is None else int(one[name] or 0) for one in outcomes] for name in FIELDS},
         "captions": {**text_scores(written, references), "cider": cider(written, references)},

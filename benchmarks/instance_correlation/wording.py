@@ -7,8 +7,6 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-import numpy as np
-
 from wsi_mivpg.evaluation.metrics import tokenise
 
 from .tissue_maps import Truth
@@ -17,8 +15,8 @@ PHRASES: dict[str, dict[str, str]] = {
     "crc5": {
         "main": "adenocarcinoma",
         "partner": "villous adenoma",
-        "first": "serrated lesion",
-        "second": "tubular adenoma",
+        "first": "tubular adenoma",
+        "second": "serrated lesion",
     },
     "rendered": {
         "main": "adenocarcinoma",
@@ -29,24 +27,21 @@ PHRASES: dict[str, dict[str, str]] = {
 }
 PHRASES["crc5-within"] = PHRASES["crc5"]
 SHARE_STEP = 5
-TEMPLATES: dict[str, dict[str, tuple[str, ...]]] = {
-    "relation": {
-        "touching": ("{main} arising in {partner}.", "{main} in contact with {partner}."),
-        "apart": ("{main} apart from {partner}.", "{main} and, at a distance, {partner}."),
-    },
-    "extent": {"": ("It makes up {share}% of the tissue", "{share}% of all tissue is {main}")},
-    "foci": {"": (", in {foci} foci, the largest of {largest} mm2.", ": {foci} foci, up to {largest} mm2 large.")},
+TEMPLATES: dict[str, dict[str, str]] = {
+    "relation": {"touching": "{main} arising in {partner}.", "apart": "{main} apart from {partner}."},
+    "extent": {"": "It makes up {share}% of the tissue"},
+    "foci": {"": ", in {foci} foci, the largest of {largest} mm2."},
     "cooccurrence": {
-        "both or none": ("{first} and {second} go together here.", "{first} goes with {second}."),
-        "one of them": ("Only one of {first} and {second} is seen.", "Either {first} or {second} is there."),
+        "both or none": "{first} and {second} go together here.",
+        "one of them": "{first} and {second} do not go together here.",
     },
     "first": {
-        "absent": ("{first} is absent.", "There is no {first}."),
-        "same slide": ("{first} is present on the slide of the {main}.", "There is {first} beside the {main}."),
-        "other slide": ("{first} is present on the other slide.", "There is {first} on another slide."),
+        "absent": "{first} is absent.",
+        "same slide": "{first} is on the slide of the {main}.",
+        "other slide": "{first} is on the other slide.",
     },
 }
-"""Sentence -> value -> its wordings. A number's value is in its text."""
+"""Sentence -> value -> its wording. A number's value is in its text."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +68,8 @@ def stated(truth: Truth) -> Stated:
     )
 
 
-def write_report(truth: Truth, source: str, rng: np.random.Generator) -> str:
-    """Write one report that is right, its wordings drawn from `rng`."""
-    return compose_report(stated(truth), source, rng)
-
-
-def compose_report(facts: Stated, source: str, rng: np.random.Generator | None = None) -> str:
-    """Write what is stated; without `rng`, in the first wording of each sentence."""
+def compose_report(facts: Stated, source: str) -> str:
+    """Write what is stated."""
     values = {"relation": facts.relation, "cooccurrence": facts.cooccurrence, "first": facts.first}
     words: dict[str, object] = {
         **PHRASES[source],
@@ -87,11 +77,7 @@ def compose_report(facts: Stated, source: str, rng: np.random.Generator | None =
         "foci": facts.n_foci,
         "largest": f"{facts.largest_mm2:.1f}",
     }
-    parts = []
-    for sentence, options in TEMPLATES.items():
-        wordings = options[values.get(sentence) or ""]
-        chosen = 0 if rng is None else int(rng.integers(len(wordings)))
-        parts.append(wordings[chosen].format(**words))
+    parts = [options[values.get(sentence) or ""].format(**words) for sentence, options in TEMPLATES.items()]
     relation, extent, foci, cooccurrence, first = (part[0].upper() + part[1:] for part in parts)
     return f"{relation} {extent}{foci} {cooccurrence} {first}"
 
@@ -100,12 +86,12 @@ def all_words(source: str) -> list[str]:
     """Return texts that have every word and number that a report may have."""
     numbers = " ".join([*map(str, range(101)), *(f"{tenth / 10:.1f}" for tenth in range(100))])
     plain = {**PHRASES[source], "share": "", "foci": "", "largest": ""}
-    wordings = [one for options in TEMPLATES.values() for several in options.values() for one in several]
+    wordings = [wording for options in TEMPLATES.values() for wording in options.values()]
     return [numbers, *(one.format(**plain) for one in wordings)]
 
 
 def read_report(text: str, source: str) -> Stated:
-    """Read what a report states; what is not said in one of the known wordings is not stated."""
+    """Read what a report states; what is not said in the known wording is not stated."""
     words = " ".join(tokenise(text))
     found: dict[str, str] = {}
     numbers: dict[str, str] = {}
@@ -129,13 +115,12 @@ def _patterns(source: str) -> list[tuple[str, str, re.Pattern[str]]]:
     places = {name: f"{name}number" for name in ("share", "foci", "largest")}
     patterns = []
     for sentence, options in TEMPLATES.items():
-        for value, wordings in options.items():
-            for wording in wordings:
-                words = " ".join(tokenise(wording.format(**{**PHRASES[source], **places})))
-                pattern = re.escape(words)
-                for name, place in places.items():
-                    pattern = pattern.replace(place, rf"(?P<{name}>\d+(?:\.\d+)?)")
-                patterns.append((sentence, value, re.compile(rf"\b{pattern}\b")))
+        for value, wording in options.items():
+            words = " ".join(tokenise(wording.format(**{**PHRASES[source], **places})))
+            pattern = re.escape(words)
+            for name, place in places.items():
+                pattern = pattern.replace(place, rf"(?P<{name}>\d+(?:\.\d+)?)")
+            patterns.append((sentence, value, re.compile(rf"\b{pattern}\b")))
     return patterns
 
 

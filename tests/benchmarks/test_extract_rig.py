@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from extract_peers.clock import Clock
 from extract_peers.process import measure
 from extract_peers.report import goals, markdown, median

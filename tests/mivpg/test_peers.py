@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from mivpg import NystroemAttention
 from torch.nn import functional as F
 
+from mivpg import NystroemAttention
 from wsi_mivpg.mivpg import MivpgConfig
 from wsi_mivpg.mivpg.attention import Packed
 

@@ -189,8 +189,8 @@ def _panel(
             outline_polygons=settings.find_tissue(slide, given.slide_id).polygons(),
             heatmap=heatmap,
             tile_images={
-                index: slide.read_region(tile.x, tile.y, made.tile_px, made.target_mpp)
-                for index, tile in enumerate(report.top_tiles)
+                (tile.x, tile.y): slide.read_region(tile.x, tile.y, made.tile_px, made.target_mpp)
+                for tile in report.top_tiles
             },
         )
 

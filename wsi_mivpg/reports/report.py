@@ -5,8 +5,9 @@ One line of the file is one report; reading checks every field, so a page can tr
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from wsi_mivpg import notebook_cards
 from wsi_mivpg.atomic import write_text
@@ -131,6 +132,15 @@ class Report(_Frozen):
         from wsi_mivpg.reports.showing import report_card
 
         return report_card(self)
+
+    @model_validator(mode="after")
+    def _sentences_are_of_the_text(self) -> Self:
+        end = 0
+        for number, sentence in enumerate(self.sentences, 1):
+            if sentence.start < end or not sentence.text or self.text[sentence.start : sentence.end] != sentence.text:
+                raise ValueError(f"sentence {number} is not characters {sentence.start} to {sentence.end} of the text")
+            end = sentence.end
+        return self
 
 
 def write_jsonl(path: Path, reports: Iterable[Report]) -> None:
