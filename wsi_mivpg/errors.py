@@ -51,3 +51,7 @@ class TextsError(WsiMivpgError):
 
 class EvidenceError(WsiMivpgError):
     """Evidence for a report is missing, malformed, or cannot be had: its bag or its model is another now."""
+
+
+class ViewError(WsiMivpgError):
+    """The viewer cannot show what it was given, or what it needs is not installed."""

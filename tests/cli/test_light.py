@@ -15,6 +15,7 @@ COMMANDS = (
     ["extract"],
     ["report"],
     ["explain"],
+    ["view"],
     ["train"],
     ["generate"],
     ["evaluate"],

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wsi_mivpg import notebook_cards
 from wsi_mivpg.bags.arrays import Index, Real, as_real, mapped_rows, read_rows
 from wsi_mivpg.bags.provenance import PATCH_TOKENS, BagProvenance
 from wsi_mivpg.bags.writing import UNKNOWN
@@ -170,6 +171,35 @@ class FeatureBag:
     def unreadable(self) -> npt.NDArray[np.int64]:
         """(K, 2) int64, level-0 px: corners of planned tiles that could not be decoded and have no features."""
         return self._ours("unreadable", np.empty((0, 2), np.int64))
+
+    @notebook_cards.safe
+    def _repr_html_(self) -> str:
+        known = self.target_mpp is not None and math.isfinite(self.target_mpp)
+        tile = None if self.tile_px is None else f"{self.tile_px} px"
+        facts = [
+            ("features", f"{notebook_cards.thousands(len(self))} × {self.feature_dim}"),
+            ("instances", PATCH_TOKENS if self.are_patch_tokens else None),
+            ("encoder", self.encoder or "not stated"),
+            ("tile", f"{tile or '?'} at {self.target_mpp:.4g} µm/px" if known else tile),
+            ("slide", notebook_cards.size_text(self.slide_size_px) if self.slide_size_px else None),
+            ("tiles that could not be read", len(self.unreadable) or None),
+            ("layout", self.layout),
+            ("file", self.path.name),
+        ]
+        return notebook_cards.card(self.slide_id, facts, self._map())
+
+    def _map(self) -> notebook_cards.Picture | None:
+        """Its tiles on their slide, coloured by tissue; None where their places are not known."""
+        if not self.coords_known or not self.tile_size_l0 or not len(self):
+            return None
+        coords = self.coords
+        reach = np.ceil(coords.max(axis=0) + self.tile_size_l0)
+        size = (
+            self.slide_size_px if self.slide_size_px and min(self.slide_size_px) > 0 else (int(reach[0]), int(reach[1]))
+        )
+        pixels = notebook_cards.tile_picture(coords, self.tile_size_l0, size, self.tissue_fraction)
+        scale = max(size) / notebook_cards.PICTURE_PX
+        return notebook_cards.Picture(pixels, None if self.slide_mpp is None else scale * self.slide_mpp)
 
     def _ours(self, name: str, otherwise: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return otherwise if self.provenance is None else read_rows(self.path, name)

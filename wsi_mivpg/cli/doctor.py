@@ -38,6 +38,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         _cache,
         lambda: _package("accelerate", "train", "pip install 'wsi-mivpg[train]'"),
         lambda: _package("pycocoevalcap", "evaluate", "pip install 'wsi-mivpg[evaluate]'"),
+        lambda: _package("anywidget", "viewer in Jupyter", "pip install 'wsi-mivpg[jupyter]'"),
     )
     findings = [check() for check in checks]
     rows = [(_state(one), one.what, one.needed_for, one.detail, one.way_out) for one in findings]

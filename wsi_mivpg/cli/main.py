@@ -23,6 +23,7 @@ from wsi_mivpg.cli import (
     info,
     report,
     train,
+    view,
 )
 from wsi_mivpg.errors import RecipeError, WsiMivpgError
 
@@ -59,6 +60,7 @@ app.command("encoders", epilog=encoders.EXAMPLES)(encoders.encoders)
 app.command("extract", epilog=extract.EXAMPLES)(extract.extract)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("explain", epilog=explain.EXAMPLES)(explain.explain)
+app.command("view", epilog=view.EXAMPLES)(view.view)
 app.command("train", epilog=train.EXAMPLES)(train.train)
 app.command("generate", epilog=generate.EXAMPLES)(generate.generate)
 app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)

@@ -9,6 +9,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from wsi_mivpg import notebook_cards
 from wsi_mivpg.atomic import write_text
 from wsi_mivpg.errors import TextsError
 
@@ -127,6 +128,12 @@ class Report(_Frozen):
     warnings: tuple[str, ...] = ()
     disclaimer: str = DISCLAIMER
     mean_logprob: float | None = None
+
+    @notebook_cards.safe
+    def _repr_html_(self) -> str:
+        from wsi_mivpg.reports.showing import report_card
+
+        return report_card(self)
 
     @model_validator(mode="after")
     def _sentences_are_of_the_text(self) -> Self:

@@ -15,6 +15,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from wsi_mivpg import notebook_cards
 from wsi_mivpg.errors import SlideError
 from wsi_mivpg.slides.fingerprint import fingerprint_of
 from wsi_mivpg.slides.readers.base import Fingerprinted, Pixels, Reader
@@ -78,6 +79,12 @@ class Slide:
     def __repr__(self) -> str:
         width, height = self.size_px
         return f"Slide({self.path.name}, {width}x{height} px, {self.mpp:g} um/px, {self.reader})"
+
+    @notebook_cards.safe
+    def _repr_html_(self) -> str:
+        from wsi_mivpg.slides.showing import slide_card
+
+        return slide_card(self)
 
     def close(self) -> None:
         """Close the file; reading afterwards is an error."""

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from wsi_mivpg import notebook_cards
 from wsi_mivpg.errors import ResolutionError
 
 Coverage = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float32]]
@@ -70,6 +71,20 @@ class TilePlan:
             content = value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode()
             digest.update(f"{field.name} {len(content)} ".encode() + content)
         return digest.hexdigest()
+
+    @notebook_cards.safe
+    def _repr_html_(self) -> str:
+        overlap_px = self.tile_px - self.stride_px
+        facts = [
+            ("tile", f"{self.tile_px} px at {self.target_mpp:g} µm/px, {self.tile_size_l0:.4g} px of level 0"),
+            ("overlap", f"{overlap_px} px" if overlap_px > 0 else None),
+            ("gap", f"{-overlap_px} px" if overlap_px < 0 else None),
+            ("least tissue", f"{self.min_tissue:.0%}"),
+            ("slide", f"{notebook_cards.size_text(self.slide_size_px)}, {self.slide_mpp:.4g} µm/px"),
+        ]
+        pixels = notebook_cards.tile_picture(self.coords, self.tile_size_l0, self.slide_size_px, self.tissue_fraction)
+        picture = notebook_cards.Picture(pixels, max(self.slide_size_px) / notebook_cards.PICTURE_PX * self.slide_mpp)
+        return notebook_cards.card(f"Plan of {notebook_cards.thousands(len(self))} tiles", facts, picture)
 
 
 def plan_tiles(

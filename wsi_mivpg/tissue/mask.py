@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from skimage import measure
 
+from wsi_mivpg import notebook_cards
 from wsi_mivpg.tissue.geojson import collection_of, mask_of
 
 # scikit-image ships partly untyped functions.
@@ -125,6 +126,20 @@ class TissueMask:
             if len(line) >= 4:
                 outlines.append(np.clip((line[:, ::-1] - 0.5) * scale, 0, limit))
         return outlines
+
+    @notebook_cards.safe
+    def _repr_html_(self) -> str:
+        share = float(self.mask.mean()) if self.mask.size else 0.0
+        blurred = None if self.blurred is None else float(self.blurred.sum()) * self.mpp_x * self.mpp_y / 1e6
+        facts = [
+            ("tissue", f"{self.tissue_mm2:.3g} mm², {share:.0%} of the slide"),
+            ("out of focus, left out", f"{blurred:.3g} mm²" if blurred else None),
+            ("found by", self.method),
+            ("mask", f"{notebook_cards.size_text(self.mask.shape[::-1])} of {self.mpp_x:.3g} µm"),
+        ]
+        picture = notebook_cards.mask_picture(self.mask, self.blurred)
+        um_per_px = self.slide_size_px[0] * self.slide_mpp / picture.shape[1]
+        return notebook_cards.card("Tissue mask", facts, notebook_cards.Picture(picture, um_per_px))
 
     def to_geojson(self) -> dict[str, Any]:
         """Return a GeoJSON FeatureCollection that QuPath opens: a Polygon for each region, with its holes.

@@ -1,0 +1,150 @@
+"""The widget in a real JupyterLab and a real Notebook: one server, one Chromium, a kernel that serves the tiles."""
+
+import base64
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.widgets.cases import SENTENCES
+from tests.widgets.lab import Lab, running_lab, write_notebook
+
+VIEWER = "document.querySelector('.wm-root').caseViewer"
+SHOW = """
+from wsi_mivpg.reports import read_jsonl
+from wsi_mivpg.widgets import SlideViewer
+viewer = SlideViewer(report=read_jsonl({folder!r} / "reports.jsonl")[0], folder={folder!r})
+viewer"""
+CHOSEN = "print('chosen', [tuple(tile) for tile in viewer.selected_tiles])"
+BUSY = """
+import pathlib, time
+print("busy", flush=True)
+while not pathlib.Path("go on").exists():
+    time.sleep(0.05)"""
+SET = "viewer.row = 1; viewer.opacity = 0.25; viewer.selected = [3, 4]; print('set')"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, case_folder: Path) -> Iterator[Lab]:
+    pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
+    pytest.importorskip("anywidget", reason="anywidget is not installed")
+    folder = tmp_path_factory.mktemp("lab")
+    show = "from pathlib import PosixPath\n" + SHOW.format(folder=case_folder)
+    for name in ("lab.ipynb", "notebook.ipynb"):
+        write_notebook(folder / name, [show, CHOSEN, BUSY, SET])
+    with running_lab(folder) as running:
+        yield running
+
+
+class Problems(list[str]):
+    """What went wrong in our part of the browser's page: a widget's script has a blob for its address."""
+
+    def watch(self, page: Any) -> None:
+        page.on("pageerror", lambda error: self._note(str(error), error.stack or ""))
+        page.on(
+            "console",
+            lambda said: self._note(said.text, said.location.get("url", "")) if said.type == "error" else None,
+        )
+
+    def _note(self, text: str, place: str) -> None:
+        if any(word in text + place for word in ("blob:", "OpenSeadragon", "Tile", "anywidget", "wm-")):
+            self.append(text)
+
+
+def run_next(page: Any) -> None:
+    """Run the active cell and go to the next."""
+    page.keyboard.press("Shift+Enter")
+
+
+def wait_for_viewer(page: Any) -> None:
+    page.locator(".wm-root").wait_for()
+    page.wait_for_function(f"() => document.querySelector('.wm-root') && {VIEWER} && {VIEWER}.cells && {VIEWER}.values")
+    page.wait_for_function(f"() => {VIEWER}.viewer.world.getItemAt(0)?.getFullyLoaded()")
+
+
+def pixels_of(page: Any, canvas: str) -> np.ndarray:
+    png = page.evaluate(f"{VIEWER}.{canvas}.toDataURL('image/png')").split(",")[1]
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGBA"))
+
+
+def test_in_jupyterlab_the_kernel_serves_the_slide_and_python_sees_what_is_chosen(browser: Any, lab: Lab):
+    page = browser.new_page(viewport={"width": 1500, "height": 1400})
+    page.set_default_timeout(60_000)  # a busy machine is not a failure
+    problems = Problems()
+    problems.watch(page)
+    page.goto(lab.lab_url("lab.ipynb"))
+    lab.wait_for_kernel("lab.ipynb")
+    page.locator(".jp-CodeCell .cm-content").first.click()
+    run_next(page)
+    wait_for_viewer(page)
+
+    # The slide is drawn from tiles that came as messages.
+    pixels = pixels_of(page, "viewer.drawer.canvas")
+    tissue = pixels[..., 3] > 0
+    assert tissue.mean() > 0.2
+    assert pixels[tissue][:, :3].std(axis=0).min() > 10
+
+    # A sentence changes the map.
+    before = pixels_of(page, "heat")
+    page.get_by_role("button", name=SENTENCES[0]).click()
+    page.wait_for_function(f"() => {VIEWER}.shownRow === 0")
+    assert (pixels_of(page, "heat") != before).any()
+
+    # A click on a tile marks its sentences, and Python knows it.
+    page.locator(".wm-goto").first.click()
+    page.wait_for_function(f"() => {VIEWER}.state.get('selected').length === 1")
+    page.wait_for_function("() => document.querySelectorAll('.wm-supported').length > 0")
+    chosen = page.evaluate(f"{VIEWER}.state.get('selected')[0]")
+    x, y = page.evaluate(
+        f"(async () => Array.from((await {VIEWER}.loadPlaces()).slice({2 * chosen}, {2 * chosen + 2})))()"
+    )
+    page.locator(".jp-CodeCell .cm-content").nth(1).click()
+    run_next(page)
+    output = page.locator(".jp-CodeCell").nth(1).locator(".jp-OutputArea-output")
+    output.filter(has_text=f"chosen [({chosen}, 'rendered-test-0000', {x}, {y}, 224.0)]").wait_for()
+
+    # While the kernel computes, the slide can still be looked at.
+    run_next(page)
+    page.locator(".jp-CodeCell").nth(2).locator(".jp-OutputArea-output", has_text="busy").wait_for()
+    asked = page.evaluate(f"{VIEWER}.queue.asked")
+    page.evaluate(f"{VIEWER}.viewer.viewport.zoomBy(0.3, null, true)")
+    page.evaluate(f"{VIEWER}.viewer.viewport.zoomBy(8, null, true)")
+    page.wait_for_function(f"() => {VIEWER}.queue.asked > {asked}")
+    page.wait_for_function(f"() => {VIEWER}.viewer.world.getItemAt(0).getFullyLoaded()")
+    (lab.folder / "go on").touch()
+
+    # What Python sets is shown.
+    run_next(page)
+    page.wait_for_function(f"() => {VIEWER}.shownRow === 1")
+    page.wait_for_function("() => document.querySelector('.wm-chosen').textContent === '2 tiles chosen'")
+    assert page.locator(".wm-heat").evaluate("canvas => canvas.style.opacity") == "0.25"
+    assert problems == []
+    page.close()
+
+
+def test_in_notebook_7_the_same_viewer_works(browser: Any, lab: Lab):
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.set_default_timeout(60_000)  # a busy machine is not a failure
+    problems = Problems()
+    problems.watch(page)
+    page.goto(lab.notebook_url("notebook.ipynb"))
+    lab.wait_for_kernel("notebook.ipynb")
+    page.locator(".jp-CodeCell .cm-content").first.click()
+    run_next(page)
+    wait_for_viewer(page)
+    pixels = pixels_of(page, "viewer.drawer.canvas")
+    assert pixels[pixels[..., 3] > 0][:, :3].std(axis=0).min() > 10
+    # Keys that are pressed in the viewer are not the notebook's: "d d" would delete the cell.
+    cells = page.locator(".jp-CodeCell").count()  # those that are in view
+    page.locator(".wm-osd .openseadragon-canvas").first.focus()
+    page.keyboard.press("d")
+    page.keyboard.press("d")
+    page.wait_for_timeout(500)
+    assert page.locator(".jp-CodeCell").count() == cells
+    assert page.evaluate("document.activeElement.classList.contains('openseadragon-canvas')")
+    assert problems == []
+    page.close()
