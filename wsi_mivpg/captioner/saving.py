@@ -27,7 +27,7 @@ DEMO = "demo"
 
 
 def find_model(path_or_id: str | Path, revision: str | None = None) -> Path:
-    """Return the folder of a report model: "demo" (the package's own), a local one, or a copy from the Hugging Face hub.
+    """Return the folder of a report model: "demo" (the package's own), a local one, or a copy from the hub.
 
     Raises:
         ModelError: it is neither.
