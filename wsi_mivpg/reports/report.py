@@ -125,6 +125,9 @@ class Report(_Frozen):
     disclaimer: str = DISCLAIMER
     mean_logprob: float | None = None
 
+    def __repr__(self) -> str:
+        return f"Report({self.case_id}: {self.text})"
+
 
 def write_jsonl(path: Path, reports: Iterable[Report]) -> None:
     """Write one report per line, whole or not at all.
