@@ -47,3 +47,7 @@ class OutputError(WsiMivpgError):
 
 class TextsError(WsiMivpgError):
     """Predictions or references cannot be read or do not match."""
+
+
+class EvidenceError(WsiMivpgError):
+    """Evidence for a report is missing, malformed, or cannot be had: its bag or its model is another now."""

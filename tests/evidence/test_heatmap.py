@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from wsi_mivpg.evidence import attention_rgba, attention_share_of_top, rank_scaled, top_tiles
+from wsi_mivpg.evidence.heatmap import tile_means
 
 STRIDE = 224 * 0.5 / 0.2522
 
@@ -26,11 +27,18 @@ def test_a_tile_lies_where_it_belongs_and_the_rest_is_transparent():
     assert (columns.min(), columns.max(), rows.min(), rows.max()) == (20, 29, 10, 19)
 
 
-def test_a_tile_thinner_than_a_pixel_is_still_seen_and_the_highest_rank_wins():
-    coords = np.array([[500, 500], [501, 500], [502, 500]])
-    image = attention_rgba(coords, 1.0, np.array([0.1, 0.9, 0.2]), (1000, 1000), (10, 10))
-    assert tuple(image[5, 5]) == (0xFD, 0xE7, 0x25, 255)
-    assert (image[..., 3] > 0).sum() == 1
+def test_a_tile_thinner_than_a_pixel_is_still_seen_in_the_pixel_that_it_lies_in():
+    image = attention_rgba(np.array([[566, 510]]), 1.0, np.array([0.9]), (1000, 1000), (10, 10))
+    assert np.argwhere(image[..., 3]).tolist() == [[5, 5]]
+
+
+def test_where_tiles_overlap_a_pixel_shows_their_mean():
+    coords = np.array([[0, 0], [50, 0], [500, 500], [501, 500]])  # half over each other; both within one pixel
+    shares = np.array([0.2, 0.6, 0.0, 1.0])
+    means = tile_means(coords, 100.0, shares, (1000, 1000), (20, 20))
+    np.testing.assert_allclose(means[0, :4], [0.2, 0.4, 0.6, np.nan])
+    thin = tile_means(coords, 1.0, shares, (1000, 1000), (10, 10))
+    assert thin[5, 5] == 0.5
 
 
 def test_no_tiles_give_an_empty_image():

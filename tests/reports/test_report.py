@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,17 @@ def test_a_line_that_is_not_a_report_is_named(tmp_path: Path):
     path.write_text(report().model_dump_json() + '\n{"case_id": "x"}\n')
     with pytest.raises(TextsError, match=r"reports\.jsonl, line 2 is not a report: text"):
         read_jsonl(path)
+
+
+@pytest.mark.parametrize("places", [[(0, 5, "Lung,"), (4, 6, ", ")], [(0, 4, "Lung"), (90, 95, "")], [(0, 4, "Liver")]])
+def test_sentences_that_are_not_of_the_text_are_named(tmp_path: Path, places: list[tuple[int, int, str]]):
+    line = json.loads(report().model_dump_json())
+    line["sentences"] = [
+        {"text": text, "start": start, "end": end, "logprob": -1, "method": "attention"} for start, end, text in places
+    ]
+    (tmp_path / "reports.jsonl").write_text(json.dumps(line))
+    with pytest.raises(TextsError, match=rf"sentence {len(places)} is not characters"):
+        read_jsonl(tmp_path / "reports.jsonl")
 
 
 def test_a_missing_file_is_a_clear_error(tmp_path: Path):

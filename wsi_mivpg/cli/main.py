@@ -10,7 +10,20 @@ from typing import Annotated
 import typer
 
 from wsi_mivpg import __version__
-from wsi_mivpg.cli import bags, cohorts, console, doctor, encoders, evaluate, extract, generate, info, report, train
+from wsi_mivpg.cli import (
+    bags,
+    cohorts,
+    console,
+    doctor,
+    encoders,
+    evaluate,
+    explain,
+    extract,
+    generate,
+    info,
+    report,
+    train,
+)
 from wsi_mivpg.errors import RecipeError, WsiMivpgError
 
 app = typer.Typer(
@@ -45,6 +58,7 @@ app.command("info", epilog=info.EXAMPLES)(info.info)
 app.command("encoders", epilog=encoders.EXAMPLES)(encoders.encoders)
 app.command("extract", epilog=extract.EXAMPLES)(extract.extract)
 app.command("report", epilog=report.EXAMPLES)(report.report)
+app.command("explain", epilog=explain.EXAMPLES)(explain.explain)
 app.command("train", epilog=train.EXAMPLES)(train.train)
 app.command("generate", epilog=generate.EXAMPLES)(generate.generate)
 app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)

@@ -3,7 +3,8 @@
 Knows no slide reader and no model; it is given text, figures and pictures.
 """
 
-from wsi_mivpg.reports.html import SlidePanel, case_page, file_name, index_page, render_case, write_case
+from wsi_mivpg.reports.html import case_page, file_name, index_page, render_case, write_case
+from wsi_mivpg.reports.panel import SlidePanel
 from wsi_mivpg.reports.report import (
     DISCLAIMER,
     Faithfulness,
@@ -12,12 +13,16 @@ from wsi_mivpg.reports.report import (
     Sentence,
     SlideSummary,
     TopTile,
+    read_json,
     read_jsonl,
+    write_json,
     write_jsonl,
 )
+from wsi_mivpg.reports.zoom import ZOOM_BYTES, ZoomLevel, zoom_levels
 
 __all__ = [
     "DISCLAIMER",
+    "ZOOM_BYTES",
     "Faithfulness",
     "Provenance",
     "Report",
@@ -25,11 +30,15 @@ __all__ = [
     "SlidePanel",
     "SlideSummary",
     "TopTile",
+    "ZoomLevel",
     "case_page",
     "file_name",
     "index_page",
+    "read_json",
     "read_jsonl",
     "render_case",
     "write_case",
+    "write_json",
     "write_jsonl",
+    "zoom_levels",
 ]

@@ -1,51 +1,33 @@
 """Self-contained HTML pages: one per case, and an index of all cases.
 
-A page needs no network and no other file. All text is escaped; the only script is the package's own, named by
-its hash in the page's content security policy.
+A page needs no network and no other file. All text is escaped; the only scripts are the package's own and the
+bundled OpenSeadragon, named by their hashes in the page's content security policy.
 """
 
 import base64
 import hashlib
-import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache
+from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from numpy.typing import NDArray
-from PIL import Image
 
 from wsi_mivpg.atomic import write_text
 from wsi_mivpg.colour_map import STOPS
+from wsi_mivpg.reports.case_view import page_data, panel_view, tile_views
+from wsi_mivpg.reports.panel import SlidePanel
+from wsi_mivpg.reports.pictures import jpeg_uri, shrunk
 from wsi_mivpg.reports.report import DISCLAIMER, Report
+from wsi_mivpg.reports.support import pieces, supports
 
 _INDEX_THUMBNAIL_PX = 360
-
-
-@dataclass(frozen=True, eq=False)
-class SlidePanel:
-    """The picture of one slide on a case page.
-
-    Attributes:
-        slide_id: as in `Report.slides` and `Report.top_tiles`.
-        thumbnail: uint8 (H, W, 3) of the whole slide.
-        slide_size_px: (width, height) at level 0; outlines and tile boxes are in these pixels.
-        outline_polygons: closed tissue outlines, each float (K, 2), level-0 (x, y).
-        heatmap: uint8 (h, w, 4) over the whole slide, from `evidence.attention_rgba`; None for no overlay.
-        tile_images: index in `Report.top_tiles` -> uint8 (h, w, 3) picture of that tile; may be empty.
-    """
-
-    slide_id: str
-    thumbnail: NDArray[np.uint8]
-    slide_size_px: tuple[int, int]
-    outline_polygons: Sequence[NDArray[np.floating]] = ()
-    heatmap: NDArray[np.uint8] | None = None
-    tile_images: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict)
+_CASE_SCRIPTS = ("templates/slide.js", "templates/tile.js", "templates/case.js")
 
 
 def case_page(
@@ -61,18 +43,25 @@ def case_page(
 
 
 def render_case(report: Report, panels: Sequence[SlidePanel]) -> str:
-    """Return the page of a case with a picture per slide; no panels give a page of text and tables."""
-    tile_images = {index: _jpeg_uri(tile) for panel in panels for index, tile in panel.tile_images.items()}
+    """Return the page of a case with a viewer per slide; no panels give a page of text, tiles and tables."""
+    found, tiles = supports(report)
+    scripts = [_read(*_CASE_SCRIPTS)]
+    if any(panel.thumbnail is not None for panel in panels):
+        scripts.insert(0, _open_seadragon())
     return (
         _environment()
         .get_template("case.html.j2")
         .render(
             report=report,
-            panels=[_panel_view(panel, report) for panel in panels],
-            tile_images=tile_images,
+            supports=found,
+            pieces=list(pieces(report)),
+            panels=[panel_view(panel, report) for panel in panels],
+            tiles=tile_views(tiles, panels),
+            data=page_data(report, found, tiles, panels),
             made_by=_made_by(report),
             stops=STOPS,
-            script_hash=_script_hash(),
+            styles=_read("templates/style.css", "templates/case.css"),
+            scripts=scripts,
         )
     )
 
@@ -89,7 +78,7 @@ def index_page(
         failures: what gave no report, and why.
         thumbnails: case_id -> uint8 (H, W, 3); cases without one are listed without a picture.
     """
-    pictures = {name: _jpeg_uri(_shrunk(image)) for name, image in (thumbnails or {}).items()}
+    pictures = {name: jpeg_uri(shrunk(image, _INDEX_THUMBNAIL_PX)) for name, image in (thumbnails or {}).items()}
     return (
         _environment()
         .get_template("index.html.j2")
@@ -98,7 +87,8 @@ def index_page(
             failures=failures,
             pictures=pictures,
             disclaimer=reports[0].disclaimer if reports else DISCLAIMER,
-            script_hash=_script_hash(),
+            styles=_read("templates/style.css"),
+            scripts=[],
         )
     )
 
@@ -134,44 +124,22 @@ def _environment() -> Environment:
     environment.filters["page"] = file_name
     environment.filters["thousands"] = lambda number: f"{number:,}".replace(",", "\u202f")
     environment.filters["percent"] = lambda share: f"{share * 100:.{0 if share >= 0.1 else 1}f}\u202f%"
+    environment.filters["hash"] = lambda script: base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment
 
 
 @cache
-def _script_hash() -> str:
-    script = _environment().get_template("case.js").render()
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+def _read(*names: str) -> Markup:
+    """Return the package's own files one after the other; they are code and stay as they are."""
+    folder = resources.files("wsi_mivpg.reports")
+    return Markup("".join((folder / name).read_text(encoding="utf-8") for name in names))
 
 
-def _panel_view(panel: SlidePanel, report: Report) -> dict[str, Any]:
-    width, height = panel.slide_size_px
-    summary = next((slide for slide in report.slides if slide.slide_id == panel.slide_id), None)
-    return {
-        "slide_id": panel.slide_id,
-        "width": width,
-        "height": height,
-        "unit": max(width, height) / 100,
-        "thumbnail": _jpeg_uri(panel.thumbnail),
-        "heatmap": None if panel.heatmap is None else _png_uri(panel.heatmap),
-        "outline": " ".join(_path_data(polygon) for polygon in panel.outline_polygons),
-        "tiles": [(i, tile) for i, tile in enumerate(report.top_tiles) if tile.slide_id == panel.slide_id],
-        "top_share": None if summary is None else summary.top_share,
-        "scale_bar": _scale_bar(width, summary.mpp) if summary and summary.mpp else None,
-    }
-
-
-def _scale_bar(width_px: int, mpp: float) -> dict[str, Any]:
-    """A round length (1, 2 or 5 times a power of ten) of at most a fifth of the slide's width."""
-    limit_um = width_px * mpp / 5
-    power = 10 ** math.floor(math.log10(limit_um))
-    length_um = next(step * power for step in (5, 2, 1) if step * power <= limit_um)
-    label = f"{length_um / 1000:g}\u202fmm" if length_um >= 1000 else f"{length_um:g}\u202fµm"
-    return {"percent": 100 * length_um / mpp / width_px, "label": label}
-
-
-def _path_data(polygon: NDArray[np.floating]) -> str:
-    points = " L".join(f"{x:.0f} {y:.0f}" for x, y in np.asarray(polygon, np.float64).reshape(-1, 2))
-    return f"M{points} Z" if points else ""
+@cache
+def _open_seadragon() -> Markup:
+    # The licence asks to go along with every copy, and a page is one.
+    licence = _read("assets/openseadragon.LICENSE.txt")
+    return Markup(f"/*!\n{licence}*/\n{_read('assets/openseadragon.min.js')}")
 
 
 def _made_by(report: Report) -> list[tuple[str, str]]:
@@ -190,6 +158,7 @@ def _made_by(report: Report) -> list[tuple[str, str]]:
                 "its own text, not how likely it is to be right",
             )
         )
+    rows.append(("Weights of tiles and sentences", report.evidence))
     rows.append(("Time taken", None if made.seconds is None else f"{made.seconds:.1f}\u202fs"))
     rows.append(("Software", ", ".join(f"{name} {version}" for name, version in made.versions.items()) or None))
     return [(label, value) for label, value in rows if value]
@@ -204,23 +173,3 @@ def _plain(value: str | int | float | bool) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _shrunk(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    picture = Image.fromarray(image)
-    picture.thumbnail((_INDEX_THUMBNAIL_PX, _INDEX_THUMBNAIL_PX))
-    return np.asarray(picture, np.uint8)
-
-
-def _png_uri(image: NDArray[np.uint8]) -> str:
-    return _data_uri(image, "png", optimize=True)
-
-
-def _jpeg_uri(image: NDArray[np.uint8]) -> str:
-    return _data_uri(image, "jpeg", quality=90)
-
-
-def _data_uri(image: NDArray[np.uint8], kind: str, **options: Any) -> str:
-    stream = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(image)).save(stream, kind, **options)
-    return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"

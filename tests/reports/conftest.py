@@ -1,0 +1,5 @@
+"""Pages are tried in a real browser."""
+
+from tests.browser import browser
+
+__all__ = ["browser"]
