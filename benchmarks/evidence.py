@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from demo import put_between_marks
 from skimage.draw import polygon2mask
 from sklearn.metrics import average_precision_score
 
 import wsi_mivpg
+from demo import put_between_marks
 from wsi_mivpg.bags import FeatureBag
 from wsi_mivpg.captioner import CaseBags, SlideCaptioner, read_case
 from wsi_mivpg.cohorts.case import Case

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from evidence import MAPS, TARGETS, as_markdown, phrase_place, tile_truth
 
+from evidence import MAPS, TARGETS, as_markdown, phrase_place, tile_truth
 from tests.provenance import PROVENANCE
 from wsi_mivpg.bags import FeatureBag, write_bag
 

@@ -124,7 +124,7 @@ class SlideCaptioner(PreTrainedModel):
         """Load what `save_pretrained` wrote, in evaluation mode, trained tensors in float32.
 
         Args:
-            pretrained_model_name_or_path: a folder, or an id on the Hugging Face hub.
+            pretrained_model_name_or_path: a folder, "demo" (the package's own), or an id on the Hugging Face hub.
             revision: commit, branch or tag on the hub.
             language_model: where the base model is, if not where the configuration says; or a loaded model and its
                 tokenizer. Its weights must be those of the training.

@@ -135,6 +135,9 @@ class Report(_Frozen):
 
         return report_card(self)
 
+    def __repr__(self) -> str:
+        return f"Report({self.case_id}: {self.text})"
+
     @model_validator(mode="after")
     def _sentences_are_of_the_text(self) -> Self:
         end = 0
