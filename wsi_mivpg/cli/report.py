@@ -43,7 +43,7 @@ def report(
         typer.Argument(metavar="INPUT...", help="Slides, feature bags (.h5), folders of them, a CSV, or addresses."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for pages, reports.jsonl and bags.")],
-    model: Annotated[str, typer.Option(help="'demo' (in the package), or a folder that train wrote.")] = DEMO,
+    model: Annotated[str, typer.Option(help="'demo' (in the package), a folder that train wrote, or an id on the hub.")] = DEMO,
     mpp: MppOption = None,
     mpp_csv: MppCsvOption = None,
     reader: ReaderOption = None,
@@ -79,24 +79,18 @@ def report(
 
 
 def load_model(model: str, device: str) -> "SlideCaptioner":
-    """Load the demonstration model, or one from a folder, onto a device.
+    """Load the demonstration model, one from a folder or one from the hub onto a device.
 
     Raises:
         ModelError: there is no such model, or no such device.
     """
-    from importlib import resources
-
-    folder = Path(str(resources.files("wsi_mivpg"))) / "demo_model" if model == DEMO else Path(model)
-    if not folder.is_dir():
-        way_out = "run `make demo-model`" if model == DEMO else "give 'demo' or a folder that `wsi-mivpg train` wrote"
-        raise ModelError(f"{folder}: no such model; {way_out}")
     console.note(f"load model {model}")
     import torch
 
     from wsi_mivpg.captioner import SlideCaptioner
 
     console.quieten_transformers()
-    captioner: SlideCaptioner = SlideCaptioner.from_pretrained(folder)
+    captioner: SlideCaptioner = SlideCaptioner.from_pretrained(model)
     try:
         torch.nn.Module.to(captioner, device)
     except (RuntimeError, AssertionError) as error:
