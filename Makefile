@@ -1,6 +1,6 @@
 # make report [SLIDE=path] [OUT=folder]   one slide (or the rendered sample) -> report page
 # make test                               everything CI runs
-# make lint | docs | demo-model | clean
+# make lint | docs | notebooks | demo-model | clean
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
@@ -19,7 +19,7 @@ PIP := $(BIN)/python -m pip
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help report test lint docs demo-model clean
+.PHONY: help report test lint docs notebooks demo-model clean
 
 help:
 	@sed -n '1,3s/^# //p' Makefile
@@ -61,9 +61,17 @@ docs: $(VENV)/.dev-installed
 
 test: lint docs
 	$(BIN)/pytest
+	rm -rf notebooks/out
+	$(BIN)/pytest --nbmake --nbmake-timeout=600 --durations=5 notebooks
+
+# Runs them and keeps what they show; without times and without the state of widgets, which would hold the viewer's program.
+notebooks: $(VENV)/.dev-installed
+	rm -rf notebooks/out
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.timeout=600 \
+	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False notebooks/*.ipynb
 
 demo-model: $(VENV)/.dev-installed
 	$(BIN)/python benchmarks/demo.py --install
 
 clean:
-	rm -rf out site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf out notebooks/out site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

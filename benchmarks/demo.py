@@ -64,11 +64,11 @@ def main() -> None:
         put_between_marks(Path("docs/model-card.md"), table)
 
 
-def put_between_marks(path: Path, table: str) -> None:
+def put_between_marks(path: Path, table: str, begin: str = BEGIN) -> None:
     """Replace what stands between the results marks of a Markdown page."""
-    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
     _, _, after = rest.partition(END)
-    path.write_text(f"{before}{BEGIN}\n\n{table}\n{END}{after}", encoding="utf-8")
+    path.write_text(f"{before}{begin}\n\n{table}\n{END}{after}", encoding="utf-8")
 
 
 def score_cohort(captioner: SlideCaptioner, cases: Sequence[Case], out: Path, seed: int) -> dict[str, Any]:

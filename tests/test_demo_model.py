@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from wsi_mivpg.captioner.saving import find_model, read_config
 from wsi_mivpg.cli.main import main
 from wsi_mivpg.cohorts.case import Case
 from wsi_mivpg.evaluation import extract_fields
@@ -17,7 +18,7 @@ def test_it_names_the_finding_of_unseen_slides_and_nothing_is_lost_beside_a_corr
     corrupt = tmp_path / "corrupt.svs"
     corrupt.write_bytes(b"II*\0 this is no slide")
     with pytest.raises(SystemExit) as left:
-        main(["report", *map(str, slides), str(corrupt), "--out", str(tmp_path)])
+        main(["report", *map(str, slides), str(corrupt), "--out", str(tmp_path), "--no-evidence"])
     assert left.value.code == 3
     assert "corrupt.svs" in (tmp_path / "failures.csv").read_text()
 
@@ -35,6 +36,10 @@ def test_it_names_the_finding_of_unseen_slides_and_nothing_is_lost_beside_a_corr
         assert "not a medical device" in record["disclaimer"]
         assert record["model"]["demonstration"]
     assert "corrupt.svs" in (tmp_path / "index.html").read_text()
+
+
+def test_python_finds_the_shipped_model_by_the_name_it_has_on_the_command_line() -> None:
+    assert read_config(find_model("demo")).demonstration
 
 
 def test_the_shipped_weights_are_small_and_hold_only_what_was_trained() -> None:

@@ -14,6 +14,7 @@ COMMANDS = (
     ["encoders"],
     ["extract"],
     ["report"],
+    ["explain"],
     ["view"],
     ["train"],
     ["generate"],

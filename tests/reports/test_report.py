@@ -54,3 +54,10 @@ def test_a_missing_file_is_a_clear_error(tmp_path: Path):
 def test_every_report_says_that_it_is_no_medical_device():
     assert "not a medical device" in report().disclaimer
     assert "no pathologist has checked" in report().disclaimer
+
+
+def test_a_report_is_printed_as_its_text_without_the_places_of_files():
+    found = report(
+        case_id="one", text="Normal lung.", slides=[{"slide_id": "a", "n_tiles": 3, "path": "/home/me/a.svs"}]
+    )
+    assert repr(found) == "Report(one: Normal lung.)"

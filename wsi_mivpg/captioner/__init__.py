@@ -5,9 +5,10 @@ It reads features and provenance only; slides and files of bags are other rooms'
 
 from wsi_mivpg.captioner.configuration import CaptionerConfig
 from wsi_mivpg.captioner.generated import Generated
-from wsi_mivpg.captioner.inputs import CaseBags, draw, in_memory, pack, read_case
+from wsi_mivpg.captioner.inputs import CaseBags, draw, in_memory, pack, read_case, subset
 from wsi_mivpg.captioner.language_models import load_language_model
 from wsi_mivpg.captioner.model import SlideCaptioner
+from wsi_mivpg.captioner.scoring import report_attention, report_logprobs, visual_rollout
 
 __all__ = [
     "CaptionerConfig",
@@ -19,4 +20,8 @@ __all__ = [
     "load_language_model",
     "pack",
     "read_case",
+    "report_attention",
+    "report_logprobs",
+    "subset",
+    "visual_rollout",
 ]

@@ -105,16 +105,25 @@ def draw(case: CaseBags, limit: int, rng: np.random.Generator) -> CaseBags:
         return case
     shares = _fair_shares(case.slide_sizes, limit, rng)
     starts = np.cumsum([0, *case.slide_sizes[:-1]])
-    rows = np.concatenate(
-        [
-            start + np.sort(rng.choice(size, share, replace=False))
-            for start, size, share in zip(starts, case.slide_sizes, shares, strict=True)
-        ]
-    )
-    kept = torch.from_numpy(rows)
-    instances = case.instances[kept] if isinstance(case.instances, Tensor) else as_tensor(case.instances[rows])
-    cells = None if case.cells is None else case.cells[kept]
-    return CaseBags(case.case_id, instances, tuple(share for share in shares if share), cells)
+    rows = [
+        start + np.sort(rng.choice(size, share, replace=False))
+        for start, size, share in zip(starts, case.slide_sizes, shares, strict=True)
+    ]
+    return subset(case, torch.from_numpy(np.concatenate(rows)))
+
+
+def subset(case: CaseBags, rows: Tensor) -> CaseBags:
+    """Keep some instances of a case, in memory; slides of which none is left are left out.
+
+    Args:
+        case: the case.
+        rows: int64 (m,), ascending: places of the instances.
+    """
+    slides = torch.arange(len(case.slide_sizes)).repeat_interleave(torch.tensor(case.slide_sizes))
+    left = slides[rows].bincount(minlength=len(case.slide_sizes)).tolist()
+    kept = case.instances[rows] if isinstance(case.instances, Tensor) else as_tensor(case.instances[rows.numpy()])
+    cells = None if case.cells is None else case.cells[rows]
+    return CaseBags(case.case_id, kept, tuple(count for count in left if count), cells)
 
 
 def pack(cases: Sequence[CaseBags], *, mapped: bool = False) -> dict[str, Any]:

@@ -124,7 +124,7 @@ class SlideCaptioner(PreTrainedModel):
         """Load what `save_pretrained` wrote, in evaluation mode, trained tensors in float32.
 
         Args:
-            pretrained_model_name_or_path: a folder, or an id on the Hugging Face hub.
+            pretrained_model_name_or_path: a folder, "demo" (the package's own), or an id on the Hugging Face hub.
             revision: commit, branch or tag on the hub.
             language_model: where the base model is, if not where the configuration says; or a loaded model and its
                 tokenizer. Its weights must be those of the training.
@@ -211,6 +211,12 @@ class SlideCaptioner(PreTrainedModel):
             coords: int64 (M_total, 3): column, row, slide; read with PPEG alone.
             output_attentions: also return the weights per layer and case, (heads, R, M_case).
         """
+        instances, sizes = self.adapter_inputs(instances, slide_sizes)
+        adapted = self.mivpg(instances, sizes, output_attentions=output_attentions, coords=coords)
+        return self.language_projection(adapted.visual_prompt), adapted.cross_attentions or ()
+
+    def adapter_inputs(self, instances: Bag, slide_sizes: Sequence[Sequence[int]]) -> tuple[Bag, list[Any]]:
+        """Return packed instances and bag sizes as this captioner's adapter reads them; an array where it can."""
         sizes: list[Any] = [[int(size) for size in case] for case in slide_sizes]
         if self.config.adapter != HIERARCHICAL:
             sizes = [sum(case) for case in sizes]
@@ -218,8 +224,7 @@ class SlideCaptioner(PreTrainedModel):
         if isinstance(instances, Tensor) or not in_chunks or torch.is_grad_enabled():
             projection = self.language_projection.weight
             instances = as_tensor(instances).to(projection.device, projection.dtype)
-        adapted = self.mivpg(instances, sizes, output_attentions=output_attentions, coords=coords)
-        return self.language_projection(adapted.visual_prompt), adapted.cross_attentions or ()
+        return instances, sizes
 
     def forward(
         self,

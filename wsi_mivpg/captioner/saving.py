@@ -1,6 +1,7 @@
 """A report model's folder: config.json and the trained tensors; the base model is named there, not copied."""
 
 import json
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,14 +22,18 @@ if TYPE_CHECKING:
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
+DEMO = "demo"
+"""Name of the demonstration model that the package ships, on the command line too."""
 
 
 def find_model(path_or_id: str | Path, revision: str | None = None) -> Path:
-    """Return the folder of a report model: a local one, or a downloaded copy of one on the Hugging Face hub.
+    """Return the folder of a report model: "demo" (the package's own), a local one, or a copy from the hub.
 
     Raises:
         ModelError: it is neither.
     """
+    if str(path_or_id) == DEMO:
+        return Path(str(resources.files("wsi_mivpg"))) / "demo_model"
     if (folder := Path(path_or_id).expanduser()).is_dir():
         return folder
     try:

@@ -17,6 +17,7 @@ from wsi_mivpg.cli import (
     doctor,
     encoders,
     evaluate,
+    explain,
     extract,
     generate,
     info,
@@ -58,6 +59,7 @@ app.command("info", epilog=info.EXAMPLES)(info.info)
 app.command("encoders", epilog=encoders.EXAMPLES)(encoders.encoders)
 app.command("extract", epilog=extract.EXAMPLES)(extract.extract)
 app.command("report", epilog=report.EXAMPLES)(report.report)
+app.command("explain", epilog=explain.EXAMPLES)(explain.explain)
 app.command("view", epilog=view.EXAMPLES)(view.view)
 app.command("train", epilog=train.EXAMPLES)(train.train)
 app.command("generate", epilog=generate.EXAMPLES)(generate.generate)

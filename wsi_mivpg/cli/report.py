@@ -4,7 +4,6 @@ Slides become bags first, with the encoder that the model names; then all cases 
 drawn beside the text comes from `case_files`.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,8 +26,8 @@ from wsi_mivpg.errors import ModelError, WsiMivpgError
 
 if TYPE_CHECKING:
     from wsi_mivpg.captioner import SlideCaptioner
-    from wsi_mivpg.cli.case_files import WrittenCase
-    from wsi_mivpg.extraction import SlideInput, SlideSettings
+    from wsi_mivpg.cli.case_files import CaseInput, WrittenCase
+    from wsi_mivpg.extraction import SlideSettings
 
 EXAMPLES = (
     "Examples: wsi-mivpg report slide.svs --out out/report · "
@@ -36,15 +35,6 @@ EXAMPLES = (
     "wsi-mivpg report bags/ --out out/report --json"
 )
 DEMO = "demo"
-
-
-@dataclass(frozen=True)
-class _CaseInput:
-    """One bag to read; `slide` is the slide it was just made from, in `seconds`."""
-
-    bag: Path
-    slide: "SlideInput | None" = None
-    seconds: float = 0.0
 
 
 def report(
@@ -61,17 +51,20 @@ def report(
     tissue: TissueOption = "otsu",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make bags again that are there.")] = False,
+    evidence: Annotated[
+        bool, typer.Option("--evidence/--no-evidence", help="Find and test what supports each sentence.")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the reports as JSON.")] = False,
 ) -> None:
-    """Write a report for each slide or bag: reports.jsonl, one HTML page per case, and index.html."""
+    """Write a report for each slide or bag: one HTML page and JSON file per case, reports.jsonl, and index.html."""
     console.writable_folder(out)
     settings = slide_settings(mpp, mpp_csv, reader, fast_decode, tissue)
     found = collect(inputs, bags_too=True)
     written: list[WrittenCase] = []
     if len(found):
         captioner = load_model(model, device)
-        cases = [_CaseInput(bag) for bag in found.bags] + _extracted(found, captioner, out, device, settings, overwrite)
-        written = _write_cases(captioner, model, cases, out, settings, found)
+        cases = _of_bags(found) + _extracted(found, captioner, out, device, settings, overwrite)
+        written = _write_cases(captioner, model, cases, out, settings, evidence, found)
     write_failures(out, found)
     if written:
         from wsi_mivpg.cli.case_files import write_overview
@@ -111,12 +104,28 @@ def load_model(model: str, device: str) -> "SlideCaptioner":
     return captioner
 
 
+def _of_bags(found: Inputs) -> "list[CaseInput]":
+    """Return each bag as a case; one that is no bag is noted."""
+    from wsi_mivpg.bags import FeatureBag
+    from wsi_mivpg.cli.case_files import CaseInput
+
+    cases = []
+    for path in found.bags:
+        try:
+            cases.append(CaseInput(FeatureBag.open(path).slide_id, [path]))
+        except WsiMivpgError as problem:
+            found.fail(str(path), problem)
+    return cases
+
+
 def _extracted(
     found: Inputs, captioner: "SlideCaptioner", out: Path, device: str, settings: "SlideSettings", overwrite: bool
-) -> list[_CaseInput]:
+) -> "list[CaseInput]":
     """Make the bags of all slides with the encoder that the model was trained on."""
     if not found.slides:
         return []
+    from wsi_mivpg.cli.case_files import CaseInput
+
     slides = {slide.slide_id: slide for slide in found.slides}
     results = extract_all(
         found,
@@ -126,26 +135,32 @@ def _extracted(
         settings=settings,
         overwrite=overwrite,
     )
-    return [_CaseInput(made.bag_path, slides[made.slide_id], made.seconds) for made in results]
+    return [
+        CaseInput(made.slide_id, [made.bag_path], {made.slide_id: slides[made.slide_id]}, made.seconds)
+        for made in results
+    ]
 
 
 def _write_cases(
     captioner: "SlideCaptioner",
     model: str,
-    cases: list[_CaseInput],
+    cases: "list[CaseInput]",
     out: Path,
     settings: "SlideSettings",
+    evidence: bool,
     found: Inputs,
 ) -> "list[WrittenCase]":
-    """Read each bag by the model and write its page; a case that fails is noted and the others go on."""
+    """Read each case by the model and write its page; a case that fails is noted and the others go on."""
     from wsi_mivpg.cli.case_files import describe_case
+    from wsi_mivpg.evidence import DEFAULT_METHOD
 
+    method = DEFAULT_METHOD if evidence else None
     written = []
     with console.progress("report") as advance:
         for number, case in enumerate(cases, 1):
             try:
-                written.append(describe_case(captioner, model, case.bag, case.slide, out, case.seconds, settings))
+                written.append(describe_case(captioner, model, case, out, settings, method))
             except WsiMivpgError as problem:
-                found.fail(case.slide.shown if case.slide else str(case.bag), problem)
-            advance(number, len(cases), case.bag.stem)
+                found.fail(case.shown, problem)
+            advance(number, len(cases), case.case_id)
     return written

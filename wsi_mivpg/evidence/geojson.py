@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wsi_mivpg.evidence.heatmap import rank_scaled, top_decile, top_tiles
+from wsi_mivpg.evidence.heatmap import rank_scaled, supporting_tiles, top_decile
 from wsi_mivpg.evidence.outline import Ring, outline, square
 from wsi_mivpg.evidence.slide_tiles import SlideTiles
 from wsi_mivpg.evidence.units import unit_of
@@ -49,7 +49,7 @@ def collection(slide: SlideTiles, targets: Sequence[Target], method: str, count:
         slide: whose tiles.
         targets: the last colour stands for the one called "Report"; others take turns.
         method: how the weights were found.
-        count: so many tiles of the case for each target.
+        count: at most so many tiles of the case for each target.
     """
     features: list[dict[str, Any]] = []
     if slide.side_l0 > 0:
@@ -73,10 +73,10 @@ def _features(
         features.append(_feature(_geometry(polygons), "annotation", name, classification, measurements))
         features[-1]["properties"]["metadata"] = {_DESCRIPTION: target.text, "Method": method}
     ranks = slide.of(rank_scaled(target.weights))
-    for place, row in enumerate(top_tiles(target.weights, count).tolist(), 1):
+    for place, row in enumerate(supporting_tiles(target.weights, count).tolist(), 1):
         index = row - slide.first
         if 0 <= index < len(slide):
-            ring = square(*slide.coords[index].tolist(), slide.side_l0)
+            ring = square(slide.coords[index], slide.side_l0)
             weight = float(target.weights[row])
             measurements = {"Place": place, f"Weight ({unit})": weight, "Rank (0 to 1)": float(ranks[index])}
             name = f"{target.name}: tile {place}"

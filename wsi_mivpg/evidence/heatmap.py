@@ -55,6 +55,12 @@ def top_tiles(weights: NDArray[np.floating], count: int) -> NDArray[np.int64]:
     return np.argsort(-np.asarray(weights, np.float64), kind="stable")[:count].astype(np.int64)
 
 
+def supporting_tiles(weights: NDArray[np.floating], count: int) -> NDArray[np.int64]:
+    """Return those of `top_tiles` that weigh more than zero: what speaks against a sentence is no support."""
+    best = top_tiles(weights, count)
+    return best[np.asarray(weights)[best] > 0]
+
+
 def top_decile(weights: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Return which tiles, bool (N,), are the tenth with the largest weights; at least one, ties by position."""
     chosen = np.zeros(len(weights), bool)
@@ -122,7 +128,7 @@ def tile_means(
     shape = (int(size[1]), int(size[0]))
     number = np.rint(sums_over_boxes(low, high, np.ones(len(coords)), shape))
     sums = sums_over_boxes(low, high, values, shape)
-    return np.divide(sums, number, out=np.full(shape, np.nan), where=number > 0)
+    return np.asarray(np.divide(sums, number, out=np.full(shape, np.nan), where=number > 0))
 
 
 def colours(shares: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -156,7 +162,8 @@ def sums_over_boxes(
     corners = [low[:, 1] * width + low[:, 0], low[:, 1] * width + high[:, 0]]
     corners += [high[:, 1] * width + low[:, 0], high[:, 1] * width + high[:, 0]]
     changes = np.concatenate([values, -values, -values, values])
-    grid = np.bincount(np.concatenate(corners), changes, minlength=(shape[0] + 1) * width).reshape(-1, width)
+    flat = np.bincount(np.concatenate(corners), changes, minlength=(shape[0] + 1) * width)
+    grid = flat.astype(np.float64, copy=False).reshape(-1, width)
     np.cumsum(grid, axis=0, out=grid)
     np.cumsum(grid, axis=1, out=grid)
     return grid[:-1, :-1]

@@ -19,9 +19,9 @@ _MOST_EDGES = 4096
 """On one axis; where there are more, since tiles lie in no grid, they are put on so many steps."""
 
 
-def square(x: float, y: float, side_px: float) -> Ring:
-    """Return the ring, (5, 2), of a tile."""
-    return np.array([(x, y), (x + side_px, y), (x + side_px, y + side_px), (x, y + side_px), (x, y)], np.float64)
+def square(corner: npt.NDArray[np.int64], side_px: float) -> Ring:
+    """Return the ring, (5, 2), of a tile with its top left corner (x, y)."""
+    return corner + side_px * np.array([(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)], np.float64)
 
 
 def outline(coords: npt.NDArray[np.int64], tile_size_l0: float) -> list[list[Ring]]:

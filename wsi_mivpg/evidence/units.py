@@ -1,9 +1,11 @@
 """What the numbers of a map count, by method."""
 
+DEFAULT_METHOD = "gradient"
+"""What a report shows unless another method is asked for."""
 _UNITS = {
     "attention": "share of the attention",
     "gradient": "nats, to first order",
-    "leave-out": "nats lost without its neighbourhood",
+    "leave-out": "nats, its share of what its neighbourhood is worth",
 }
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsi_mivpg.mivpg.chunks import Bag, as_tensor, recomputed, store
+from wsi_mivpg.mivpg.flow import read_share
 from wsi_mivpg.mivpg.ppeg import PpegLayout
 
 _JOIN_EVERY = 16  # partial results held at a time; each takes heads R D numbers, as much as a few hundred instances
@@ -177,12 +178,27 @@ def join(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 
 
 def update_chunk(instances: Tensor, update: Update) -> Tensor:
-    """Return the updated instances (c, D); the hidden width between the two products is heads R."""
+    """Return the updated instances (c, D)."""
+    return instances + _read_summary(instances, update)[0]
+
+
+def update_weights(stream: Stream, update: Update) -> tuple[Tensor, Tensor]:
+    """Return how much of each summary row the instances will read, (M, R), the mean over heads, and its share (M,)."""
+    means, shares = [], []
+    for chunk in stream.chunks:
+        instances = as_tensor(chunk).to(stream.like.device, stream.like.dtype)
+        read, weights = _read_summary(instances, update)
+        means.append(weights.unflatten(-1, (update.heads, -1)).mean(dim=-2))
+        shares.append(read_share(read, instances))
+    return torch.cat(means), torch.cat(shares)
+
+
+def _read_summary(instances: Tensor, update: Update) -> tuple[Tensor, Tensor]:
+    """Return what is added to (c, D) instances and the weights (c, heads R), the width between the two products."""
     normalised = _normalised(instances, update.norm)
     scores = _widened(F.linear(normalised, *update.queries))
     weights = scores.unflatten(-1, (update.heads, -1)).softmax(-1).flatten(-2)
-    updated: Tensor = instances + weights.to(normalised.dtype) @ update.values.to(normalised.dtype)
-    return updated
+    return weights.to(normalised.dtype) @ update.values.to(normalised.dtype), weights
 
 
 def _normalised(instances: Tensor, norm: nn.LayerNorm) -> Tensor:

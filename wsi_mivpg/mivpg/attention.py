@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wsi_mivpg.mivpg.absorbed import Stream, Update, fold, fold_values, project_mixed, read_stream
+from wsi_mivpg.mivpg.absorbed import Stream, Update, fold, fold_values, project_mixed, read_stream, update_weights
 from wsi_mivpg.mivpg.configuration import MivpgConfig
+from wsi_mivpg.mivpg.flow import Flow, LowRank, read_share
 from wsi_mivpg.mivpg.ppeg import PpegLayout
 
 
@@ -61,10 +62,10 @@ class MultiHeadAttention(nn.Module):
         mixed = F.dropout(weights, dropout).to(value.dtype) @ value
         return mixed.transpose(-3, -2).flatten(-2), weights
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Self-attention among (B, T, query_dim) tokens -> (B, T, hidden_size)."""
+    def forward(self, tokens: Tensor, explicit: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Self-attention among (B, T, query_dim) tokens -> (B, T, hidden_size), and the weights if explicit."""
         query, key, value = (self.heads(project(tokens)) for project in (self.query, self.key, self.value))
-        return self.attend(query, key, value, explicit=False)[0]
+        return self.attend(query, key, value, explicit)
 
     def read(
         self, queries: Tensor, bags: Bags, norm: nn.LayerNorm | None = None, explicit: bool = False
@@ -128,20 +129,37 @@ class CorrelatedSelfAttention(nn.Module):
             self.down = CsaAttention(config, config.hidden_size, config.encoder_hidden_size)
         self.up = CsaAttention(config, config.encoder_hidden_size, config.hidden_size, ZeroStartLinear)
 
-    def forward(self, bags: Bags, queries: Tensor) -> Bags:
-        """Return the bags with X' in place of X, for (B, R, hidden_size) queries; a stream changes when next read."""
+    def forward(self, bags: Bags, queries: Tensor, flow: Flow | None = None, rests: Tensor | None = None) -> Bags:
+        """Return the bags with X' in place of X; a stream changes when next read.
+
+        Args:
+            bags: X.
+            queries: (B, R, hidden_size).
+            flow: of the one bag, if it is followed; learns how instances were mixed.
+            rests: (R, M), what the given queries rest on then; ``None`` if nothing was read yet.
+        """
         summary = queries
         if self.down is not None:
-            summary = queries + self.down.output(self.down.read(queries, bags, self.norm)[0])
+            read, weights = self.down.read(queries, bags, self.norm, explicit=flow is not None)
+            added = self.down.output(read)
+            summary = queries + added
+            if flow is not None:
+                rests = flow.after_reading(weights[0], read_share(added, queries)[0])
         key, value = self.up.key(summary), self.up.value(summary)
         heads = self.up.num_heads
         if isinstance(bags, Stream):
             folded = fold(key[0], self.up.query, heads)
             update = Update(self.norm, folded, fold_values(value[0], self.up.output, heads), heads, self.kept)
+            if flow is not None and rests is not None:
+                flow.mixings.append(LowRank(*update_weights(bags, update), rests))
             return Stream(bags.chunks, bags.like, bags.layout, update)
         query = self.up.query(self.norm(bags.instances)).split(bags.sizes)
         reads = [
-            self.up.attend(self.up.heads(one)[None], one_key[None], one_value[None], explicit=False)[0][0]
+            self.up.attend(self.up.heads(one)[None], one_key[None], one_value[None], explicit=flow is not None)
             for one, one_key, one_value in zip(query, self.up.heads(key), self.up.heads(value), strict=True)
         ]
-        return bags._replace(instances=bags.instances + self.up.output(torch.cat(reads)))
+        added = self.up.output(torch.cat([read[0] for read, _ in reads]))
+        up = reads[0][1]
+        if flow is not None and rests is not None and up is not None:
+            flow.mixings.append(LowRank(up[0].mean(dim=0), read_share(added, bags.instances), rests))
+        return bags._replace(instances=bags.instances + added)

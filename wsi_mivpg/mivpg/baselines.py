@@ -6,7 +6,7 @@ Every adapter of `ADAPTERS` is called like `MivpgModel`. None is meant to be bet
 import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,12 @@ from torch.nn import functional as F
 from wsi_mivpg.errors import ModelError
 from wsi_mivpg.mivpg.attention import MultiHeadAttention, Packed, ZeroStartLinear
 from wsi_mivpg.mivpg.configuration import MivpgConfig
+from wsi_mivpg.mivpg.flow import Flow, read_share
 from wsi_mivpg.mivpg.model import MivpgModel, MivpgOutput, checked_sizes, input_dim
 
 MAX_FULL_ATTENTION = 20_000
 """Most instances per bag that `full_self_attention` takes: 20 000 squared comparisons per head and layer."""
+_PAIRS_AT_A_TIME = 256  # rows
 
 
 class MeanPooling(nn.Module):
@@ -156,6 +158,28 @@ class PerceiverResampler(nn.Module):
         return MivpgOutput(self.norm(latents), tuple(layers) if output_attentions else None)
 
 
+class Pairs(NamedTuple):
+    """Every instance read every other: a `Mixing` whose weights are made again, some rows at a time, when asked for.
+
+    Attributes:
+        query, key: (heads, M, head size).
+        share: (M,), 0..1.
+    """
+
+    query: Tensor
+    key: Tensor
+    share: Tensor
+
+    def before(self, weights: Tensor) -> tuple[Tensor, int]:
+        """(R, M) on the mixed instances -> (R, M) on the ones before."""
+        taken = weights * self.share
+        on_before = weights - taken
+        for rows in torch.arange(len(self.share)).split(_PAIRS_AT_A_TIME):
+            scores = self.query[:, rows] @ self.key.transpose(1, 2) * self.query.shape[-1] ** -0.5
+            on_before = on_before + taken[:, rows] @ scores.float().softmax(dim=-1).mean(dim=0)
+        return on_before, 0
+
+
 class FullSelfAttention(nn.Module):
     """``X' = X + SelfAttention(LN(X)) Wo`` over every pair of a bag's instances, in place of CSA; Wo starts at zero."""
 
@@ -167,7 +191,7 @@ class FullSelfAttention(nn.Module):
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
-    def forward(self, bags: Packed, queries: Tensor) -> Packed:
+    def forward(self, bags: Packed, queries: Tensor, flow: Flow | None = None, rests: Tensor | None = None) -> Packed:
         """(M_total, encoder_hidden_size) -> the same; the queries are not used.
 
         Raises:
@@ -179,8 +203,12 @@ class FullSelfAttention(nn.Module):
                 f"bag {bags.sizes.index(largest)} has {largest} instances; full self-attention compares "
                 f"every pair and takes at most {MAX_FULL_ATTENTION}; use the adapter 'mivpg' or sample instances"
             )
-        read = [self.attention(bag[None])[0] for bag in self.norm(bags.instances).split(bags.sizes)]
-        return bags._replace(instances=bags.instances + self.output(torch.cat(read)))
+        normalised = self.norm(bags.instances)
+        added = self.output(torch.cat([self.attention(bag[None])[0][0] for bag in normalised.split(bags.sizes)]))
+        if flow is not None:
+            query, key = (self.attention.heads(part(normalised)) for part in (self.attention.query, self.attention.key))
+            flow.mixings.append(Pairs(query, key, read_share(added, bags.instances)))
+        return bags._replace(instances=bags.instances + added)
 
 
 def mean_mlp(config: MivpgConfig) -> PooledPrompt:

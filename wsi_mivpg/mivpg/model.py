@@ -19,6 +19,7 @@ from wsi_mivpg.mivpg.absorbed import Stream
 from wsi_mivpg.mivpg.attention import Bags, Packed, ZeroStartLinear
 from wsi_mivpg.mivpg.chunks import Bag, as_tensor, chunk_length, first_not_finite, project, split, spool
 from wsi_mivpg.mivpg.configuration import MivpgConfig
+from wsi_mivpg.mivpg.flow import Flow
 from wsi_mivpg.mivpg.ppeg import PpegLayout, ZeroStartConv2d, grid_layout, sequence_layout
 from wsi_mivpg.mivpg.qformer import QFormer
 
@@ -95,6 +96,7 @@ class MivpgModel(PreTrainedModel):
         bag_sizes: Sequence[int] | Tensor,
         output_attentions: bool = False,
         coords: Tensor | None = None,
+        flow: Flow | None = None,
         **_: Any,
     ) -> MivpgOutput:
         """Turn packed bags into visual prompts.
@@ -109,6 +111,7 @@ class MivpgModel(PreTrainedModel):
             output_attentions: also return the cross-attention weights (needs memory heads x R x M_total per layer).
             coords: int, (M_total, 2) or (M_total, 3): each instance's cell, see `grid_layout`; read if `ppeg` is
                 "grid" alone.
+            flow: follows one bag; see `Flow`.
 
         Raises:
             ModelError: a bag is empty, an instance is NaN or infinite, sizes and instances do not fit, cells are
@@ -120,7 +123,7 @@ class MivpgModel(PreTrainedModel):
         weights: dict[int, tuple[Tensor, ...]] = {}
         for places, bags in self._runs(instances, sizes, coords):
             queries = self.query_tokens.expand(len(places), -1, -1)
-            run_prompts, run_weights = self.qformer(queries, bags, output_attentions)
+            run_prompts, run_weights = self.qformer(queries, bags, output_attentions, flow)
             prompts.update(zip(places, run_prompts, strict=True))
             if output_attentions:
                 weights.update(zip(places, zip(*run_weights, strict=True), strict=True))

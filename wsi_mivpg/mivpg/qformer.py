@@ -11,6 +11,7 @@ from wsi_mivpg.mivpg.absorbed import Stream, whole
 from wsi_mivpg.mivpg.attention import Bags, CorrelatedSelfAttention, MultiHeadAttention, Packed
 from wsi_mivpg.mivpg.chunks import split
 from wsi_mivpg.mivpg.configuration import MivpgConfig
+from wsi_mivpg.mivpg.flow import Flow, read_share
 from wsi_mivpg.mivpg.ppeg import Ppeg
 
 
@@ -28,6 +29,10 @@ class ResidualOutput(nn.Module):
         normalised: Tensor = self.LayerNorm(self.dropout(self.dense(hidden)) + residual)
         return normalised
 
+    def share(self, hidden: Tensor, residual: Tensor) -> Tensor:
+        """Return how much of the sum is not the residual, (B, R)."""
+        return read_share(self.dense(hidden), residual)
+
 
 class SelfAttention(nn.Module):
     """``Q <- LN(Q + Wo SelfAttn(Q))``: the queries exchange what they know."""
@@ -37,9 +42,12 @@ class SelfAttention(nn.Module):
         self.attention = MultiHeadAttention(config, config.hidden_size, config.hidden_size)
         self.output = ResidualOutput(config, config.hidden_size)
 
-    def forward(self, queries: Tensor) -> Tensor:
+    def forward(self, queries: Tensor, flow: Flow | None = None) -> Tensor:
         """(B, R, hidden_size) -> (B, R, hidden_size)."""
-        closed: Tensor = self.output(self.attention(queries), queries)
+        read, weights = self.attention(queries, explicit=flow is not None)
+        if flow is not None:
+            flow.exchanged(weights[0], self.output.share(read, queries)[0])
+        closed: Tensor = self.output(read, queries)
         return closed
 
 
@@ -63,23 +71,28 @@ class CrossAttention(nn.Module):
         self.ppeg = None if config.ppeg == "none" else Ppeg(config.encoder_hidden_size)
         self.ppeg_follows = config.ppeg_order == "after_csa"
 
-    def forward(self, queries: Tensor, bags: Bags, explicit: bool) -> tuple[Tensor, Bags, tuple[Tensor, ...]]:
+    def forward(
+        self, queries: Tensor, bags: Bags, explicit: bool, flow: Flow | None = None
+    ) -> tuple[Tensor, Bags, tuple[Tensor, ...]]:
         """Return the new queries (B, R, hidden_size), the bags to hand on, and the weights per bag if explicit."""
         if not self.ppeg_follows or self.csa is None:
             bags = self.placed(bags)
         if self.csa is not None and not self.csa_follows:
-            bags = self.correlated(queries, bags)
-        pooled, weights = self.pool(queries, bags, explicit)
+            bags = self.correlated(queries, bags, flow)
+        pooled, weights, rests = self.pool(queries, bags, explicit, flow)
+        if flow is not None:
+            flow.queries = rests
         if self.csa is not None and self.csa_follows:
-            bags = self.correlated(pooled, bags)
+            bags = self.correlated(pooled, bags, flow)
         return pooled, bags, weights
 
-    def correlated(self, queries: Tensor, bags: Bags) -> Bags:
+    def correlated(self, queries: Tensor, bags: Bags, flow: Flow | None = None) -> Bags:
         """CSA for queries (B, R, hidden_size), and PPEG if it follows."""
         assert self.csa is not None
+        rests = None if flow is None else flow.queries
         if self.csa_is_tied and not self.csa_follows:
-            queries = self.pool(queries, bags, explicit=False)[0]
-        updated = self.csa(bags, queries)
+            queries, _, rests = self.pool(queries, bags, explicit=False, flow=flow)
+        updated = self.csa(bags, queries, flow, rests)
         return self.placed(updated) if self.ppeg_follows else updated
 
     def placed(self, bags: Bags) -> Bags:
@@ -91,10 +104,18 @@ class CrossAttention(nn.Module):
         lengths = [len(chunk) for chunk in bags.chunks]
         return Stream(split(self.ppeg(whole(bags), bags.layout), lengths), bags.like, bags.layout)
 
-    def pool(self, queries: Tensor, bags: Bags, explicit: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """BLIP-2's cross-attention: the new queries (B, R, hidden_size), and the weights per bag if explicit."""
-        read, weights = self.attention.read(queries, bags, explicit=explicit)
-        return self.output(read, queries), weights
+    def pool(
+        self, queries: Tensor, bags: Bags, explicit: bool, flow: Flow | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...], Tensor | None]:
+        """BLIP-2's cross-attention.
+
+        Returns:
+            The new queries (B, R, hidden_size), the weights per bag if explicit or followed, and what the new queries
+            rest on if followed, (R, M).
+        """
+        read, weights = self.attention.read(queries, bags, explicit=explicit or flow is not None)
+        rests = None if flow is None else flow.after_reading(weights[0], self.output.share(read, queries)[0])
+        return self.output(read, queries), weights, rests
 
 
 class Intermediate(nn.Module):
@@ -119,12 +140,14 @@ class MivpgLayer(nn.Module):
         self.intermediate_query = Intermediate(config)
         self.output_query = ResidualOutput(config, config.intermediate_size)
 
-    def forward(self, queries: Tensor, bags: Bags, explicit: bool) -> tuple[Tensor, Bags, tuple[Tensor, ...]]:
+    def forward(
+        self, queries: Tensor, bags: Bags, explicit: bool, flow: Flow | None = None
+    ) -> tuple[Tensor, Bags, tuple[Tensor, ...]]:
         """Return queries, the bags to hand on, and cross-attention weights per bag (empty without)."""
-        queries = self.attention(queries)
+        queries = self.attention(queries, flow)
         weights: tuple[Tensor, ...] = ()
         if self.crossattention is not None:
-            queries, bags, weights = self.crossattention(queries, bags, explicit)
+            queries, bags, weights = self.crossattention(queries, bags, explicit, flow)
         return self.output_query(self.intermediate_query(queries), queries), bags, weights
 
 
@@ -146,14 +169,21 @@ class QFormer(nn.Module):
         self.encoder = Encoder(config)
         self.carries_instances = config.csa_carry == "cumulative"
 
-    def forward(self, queries: Tensor, bags: Bags, explicit: bool) -> tuple[Tensor, tuple[tuple[Tensor, ...], ...]]:
-        """Return the queries (B, R, hidden_size) and the weights per cross-attention layer and bag."""
+    def forward(
+        self, queries: Tensor, bags: Bags, explicit: bool, flow: Flow | None = None
+    ) -> tuple[Tensor, tuple[tuple[Tensor, ...], ...]]:
+        """Return the queries (B, R, hidden_size) and the weights per cross-attention layer and bag.
+
+        A `flow` follows one bag: it learns what the queries rest on.
+        """
         queries = self.dropout(self.layernorm(queries))
         all_weights = []
         current = bags
         for layer in self.encoder.layer:
-            queries, updated, weights = layer(queries, current, explicit)
+            queries, updated, weights = layer(queries, current, explicit, flow)
             current = updated if self.carries_instances else bags
+            if flow is not None and not self.carries_instances:
+                flow.mixings.clear()
             if weights:
                 all_weights.append(weights)
         return queries, tuple(all_weights)

@@ -13,7 +13,9 @@ from wsi_mivpg.reports.report import (
     Sentence,
     SlideSummary,
     TopTile,
+    read_json,
     read_jsonl,
+    write_json,
     write_jsonl,
 )
 from wsi_mivpg.reports.zoom import ZOOM_BYTES, ZoomLevel, zoom_levels
@@ -32,9 +34,11 @@ __all__ = [
     "case_page",
     "file_name",
     "index_page",
+    "read_json",
     "read_jsonl",
     "render_case",
     "write_case",
+    "write_json",
     "write_jsonl",
     "zoom_levels",
 ]

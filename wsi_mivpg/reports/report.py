@@ -33,7 +33,9 @@ class SlideSummary(_Frozen):
     path: str | None = None
     """The slide's file or address, where it was read."""
     bag: str | None = None
-    """The bag's file."""
+    """The bag's file; relative to the folder of the report where it lies below that."""
+    bag_sha256: str | None = None
+    """Of the bag's file, as it was read."""
     target_mpp: float | None = None
     tile_px: int | None = None
     reader: str | None = None
@@ -122,7 +124,7 @@ class Report(_Frozen):
     token_ids: tuple[int, ...] = ()
     """What the language model wrote, the end token included if it was: the text alone may be cut into others."""
     evidence: str | None = None
-    """The HDF5 file with a weight for each sentence and tile."""
+    """The HDF5 file with a weight for each sentence and tile; relative to the folder of the report."""
     warnings: tuple[str, ...] = ()
     disclaimer: str = DISCLAIMER
     mean_logprob: float | None = None
@@ -133,6 +135,9 @@ class Report(_Frozen):
 
         return report_card(self)
 
+    def __repr__(self) -> str:
+        return f"Report({self.case_id}: {self.text})"
+
     @model_validator(mode="after")
     def _sentences_are_of_the_text(self) -> Self:
         end = 0
@@ -141,6 +146,24 @@ class Report(_Frozen):
                 raise ValueError(f"sentence {number} is not characters {sentence.start} to {sentence.end} of the text")
             end = sentence.end
         return self
+
+
+def write_json(path: Path, report: Report) -> None:
+    """Write one report as JSON, whole or not at all.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    write_text(path, report.model_dump_json(indent=1) + "\n")
+
+
+def read_json(path: Path) -> Report:
+    """Read the report that `write_json` wrote.
+
+    Raises:
+        TextsError: the file is missing or is not a report.
+    """
+    return _parsed(_text(path), str(path))
 
 
 def write_jsonl(path: Path, reports: Iterable[Report]) -> None:
@@ -158,19 +181,23 @@ def read_jsonl(path: Path) -> list[Report]:
     Raises:
         TextsError: the file is missing, or a line is not a report; the message names the line.
     """
+    lines = _text(path).split("\n")
+    return [_parsed(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _text(path: Path) -> str:
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise TextsError(f"cannot read reports from {path}: {error}") from error
-    return [_parsed(line, path, number) for number, line in enumerate(lines, 1) if line.strip()]
+        raise TextsError(f"cannot read a report from {path}: {error}") from error
 
 
-def _parsed(line: str, path: Path, number: int) -> Report:
+def _parsed(text: str, where: str) -> Report:
     try:
-        return Report.model_validate_json(line)
+        return Report.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "line"
+        place = ".".join(str(part) for part in first["loc"]) or "text"
         raise TextsError(
-            f"{path}, line {number} is not a report: {where}: {first['msg']}; write it again with `wsi-mivpg report`"
+            f"{where} is not a report: {place}: {first['msg']}; write it again with `wsi-mivpg report`"
         ) from error
