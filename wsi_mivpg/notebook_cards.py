@@ -73,7 +73,7 @@ def card(
 def tile_picture(
     coords: npt.NDArray[np.int64], tile_size_l0: float, slide_size_px: tuple[int, int], values: npt.NDArray[Any]
 ) -> npt.NDArray[np.uint8]:
-    """Draw tiles on a transparent map of their slide, uint8 (H, W, 4), by one pass over the tiles' pixels.
+    """Draw tiles on a transparent map of their slide, uint8 (H, W, 4), in as few steps as tiles or their pixels allow.
 
     Args:
         coords: (N, 2) int64, level-0 px, upper left corners (x, y).
@@ -89,6 +89,10 @@ def tile_picture(
     pixels = np.zeros((height, width, 4), np.uint8)
     alpha = (70 + 185 * np.clip(np.nan_to_num(values, nan=1.0), 0, 1)).astype(np.uint8)
     colours = np.stack([np.full_like(alpha, 33), np.full_like(alpha, 145), np.full_like(alpha, 140), alpha], axis=1)
+    if len(coords) < side * side:
+        for (x, y), colour in zip(first.tolist(), colours, strict=True):
+            pixels[max(y, 0) : max(y + side, 0), max(x, 0) : max(x + side, 0)] = colour
+        return pixels
     for dy in range(side):
         for dx in range(side):
             x, y = first[:, 0] + dx, first[:, 1] + dy

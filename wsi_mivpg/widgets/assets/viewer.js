@@ -5,6 +5,9 @@
 const SELECTED_OUTLINES = 400;
 const TOP_TILES = 6;
 
+/** What cannot be loaded has been said on the slide by `load`; it is no error of the page besides. */
+const told = (showing) => showing.catch(() => {});
+
 class CaseViewer {
   constructor(root, scene, source, state) {
     Object.assign(this, { root, scene, source, state });
@@ -14,14 +17,14 @@ class CaseViewer {
     this.viewer = this.openSeadragon();
     this.queue = new TileQueue(source, (tile) => tileIsWanted(this.viewer, this.slide, tile));
     this.stops = [
-      ...["row", "method", "scale"].map((name) => state.on(name, () => this.showMap())),
+      ...["row", "method", "scale"].map((name) => state.on(name, () => told(this.showMap()))),
       ...["threshold", "colours"].map((name) => state.on(name, () => this.paint())),
       state.on("opacity", () => this.showSettings()),
-      state.on("slide", () => this.showSlide()),
-      state.on("selected", () => this.showSelection()),
+      state.on("slide", () => told(this.showSlide())),
+      state.on("selected", () => told(this.showSelection())),
     ];
-    this.showSlide();
-    this.showMap();
+    told(this.showSlide());
+    told(this.showMap());
   }
 
   get slide() { return this.scene.slides[this.state.get("slide")]; }
@@ -56,8 +59,9 @@ class CaseViewer {
       this.rows.length ? make("div", { className: "wm-rows", attributes: { role: "group", "aria-label": "Sentences" } }, ...this.rows) : null,
       this.settings, this.hasMaps ? this.top : null, scene.n_tiles ? this.chosen : null);
     this.root.classList.add("wm-root");
-    // JupyterLab would take keys that are pressed here for its own commands.
-    this.root.setAttribute("data-lm-suppress-shortcuts", "true");
+    // Jupyter would take keys that are pressed here for its own commands ("d d" deletes the cell). It looks at the focused
+    // element before its parents, so that each must say it.
+    this.root.addEventListener("focusin", ({ target }) => target.setAttribute("data-lm-suppress-shortcuts", "true"));
     this.root.append(make("div", { className: "wm-main" }, this.tabs, well), side.childElementCount ? side : "");
   }
 
@@ -76,7 +80,7 @@ class CaseViewer {
     viewer.addHandler("canvas-click", (event) => { if (event.quick) this.click(event); });
     viewer.addHandler("canvas-press", (event) => this.startFrame(event));
     viewer.addHandler("canvas-drag", (event) => this.dragFrame(event));
-    viewer.addHandler("canvas-release", (event) => this.endFrame(event));
+    viewer.addHandler("canvas-release", (event) => told(this.endFrame(event)));
     viewer.addHandler("tile-load-failed", ({ message }) => { if (message !== STALE) this.say(`A part of the slide cannot be shown: ${message}`); });
     return viewer;
   }
@@ -122,7 +126,7 @@ class CaseViewer {
     this.top.replaceChildren("Top tiles ", ...this.topTiles.map((tile, at) =>
       make("button", { type: "button", className: "wm-goto", title: `Go to tile ${tile}`, onclick: () => this.goTo(tile) }, String(at + 1))));
     this.paint();
-    this.showSelection();
+    await this.showSelection();
   }
 
   paint() {
@@ -193,8 +197,8 @@ class CaseViewer {
       this.viewer.viewport.fitBounds(new OpenSeadragon.Rect((x - side) / width, (y - side) / width, (3 * side) / width, (3 * side) / width));
     };
     this.select([tile]);
-    if (number === this.state.get("slide")) return this.loadPlaces().then(move);
-    this.viewer.addOnceHandler("open", () => this.loadPlaces().then(move));
+    if (number === this.state.get("slide")) return told(this.loadPlaces().then(move));
+    this.viewer.addOnceHandler("open", () => told(this.loadPlaces().then(move)));
     return this.state.set("slide", number);
   }
 
