@@ -84,3 +84,12 @@ def test_extraction_with_an_encoder_of_the_users_own_loads_no_torch(tmp_path):
     done = run_probe("extract", str(slides), "--out", str(tmp_path / "bags"), "--encoder", encoder)
     assert done.returncode == 0
     assert "heavy: ['numpy']" in done.stderr
+
+
+def test_looking_at_evidence_that_is_there_loads_no_torch():
+    code = (
+        "import sys, wsi_mivpg.widgets.server; from wsi_mivpg.evidence import read_evidence; "
+        "print({'torch', 'transformers', 'timm'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -43,7 +43,9 @@ def report(
         typer.Argument(metavar="INPUT...", help="Slides, feature bags (.h5), folders of them, a CSV, or addresses."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for pages, reports.jsonl and bags.")],
-    model: Annotated[str, typer.Option(help="'demo' (in the package), a folder that train wrote, or an id on the hub.")] = DEMO,
+    model: Annotated[
+        str, typer.Option(help="'demo' (in the package), a folder that train wrote, or an id on the hub.")
+    ] = DEMO,
     mpp: MppOption = None,
     mpp_csv: MppCsvOption = None,
     reader: ReaderOption = None,

@@ -1,6 +1,6 @@
 """How much each tile of a case supports a part of its report: one function, three methods.
 
-What a map is worth is measured in `faithfulness`; pictures of it are drawn elsewhere.
+What a map is worth is measured in `curves`; pictures of it are drawn elsewhere.
 """
 
 from collections.abc import Callable, Sequence

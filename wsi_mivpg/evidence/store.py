@@ -31,7 +31,7 @@ class Evidence:
         slides: where the M tiles lie, slide after slide.
         sentences: (start, end) of each of the S sentences in `text`.
         weights: method -> float32 (S + 1, M): a row per sentence, then one for the whole report.
-        curves: method -> for each row of `weights`, arrays by name, as `faithfulness.Curves` has them; methods whose
+        curves: method -> for each row of `weights`, arrays by name, as `curves.Curves` has them; methods whose
             maps were not tested are left out.
     """
 
