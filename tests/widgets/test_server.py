@@ -179,7 +179,15 @@ def test_what_cannot_be_served_is_a_clear_error(case_folder: Path, tmp_path: Pat
 
 def test_the_command_prints_its_address_answers_and_ends_with_ctrl_c(case_folder: Path):
     command = [sys.executable, "-m", "wsi_mivpg.cli.main", "view", str(case_folder), "--no-browser"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # A shell's background jobs ignore Ctrl-C, and what they start does too.
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
         assert process.stdout is not None
         address = process.stdout.readline().strip()
         found = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/", address)
@@ -189,5 +197,7 @@ def test_the_command_prints_its_address_answers_and_ends_with_ctrl_c(case_folder
         assert connection.getresponse().status == 200
         os.kill(process.pid, signal.SIGINT)  # while a connection is open
         _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 0
     assert "Traceback" not in errors
