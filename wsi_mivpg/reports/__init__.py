@@ -7,7 +7,11 @@ from wsi_mivpg.reports.html import case_page, file_name, index_page, render_case
 from wsi_mivpg.reports.panel import SlidePanel
 from wsi_mivpg.reports.report import (
     DISCLAIMER,
+    NOT_ASSESSABLE,
+    Consensus,
     Faithfulness,
+    FieldValue,
+    Gate,
     Provenance,
     Report,
     Sentence,
@@ -22,8 +26,12 @@ from wsi_mivpg.reports.zoom import ZOOM_BYTES, ZoomLevel, zoom_levels
 
 __all__ = [
     "DISCLAIMER",
+    "NOT_ASSESSABLE",
     "ZOOM_BYTES",
+    "Consensus",
     "Faithfulness",
+    "FieldValue",
+    "Gate",
     "Provenance",
     "Report",
     "Sentence",

@@ -5,7 +5,7 @@ One line of the file is one report; reading checks every field, so a page can tr
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -17,6 +17,10 @@ DISCLAIMER = (
     "Demonstration only. A computer program wrote this text. It is not a medical device, and no pathologist "
     "has checked it. Do not use it to make decisions about a patient."
 )
+
+NOT_ASSESSABLE = "[Not assessable with confidence.]"
+"""What is shown in the place of a sentence whose confidence is too low."""
+SCHEMA = "wsi-mivpg-report/1"
 
 
 class _Frozen(BaseModel):
@@ -43,6 +47,10 @@ class SlideSummary(_Frozen):
     height_px: int | None = None
     top_share: float | None = None
     """Share (0..1) of this slide's attention that lies on its most attended tenth of tiles."""
+    n_read: int | None = None
+    """Tiles that the model read, where a limit on the case's instances left some out."""
+    contribution: float | None = None
+    """Share (0..1) of the case's attention that lies on this slide."""
 
 
 class TopTile(_Frozen):
@@ -96,6 +104,48 @@ class Sentence(_Frozen):
     """How its tiles were weighed: "attention", "gradient" or "leave-out"."""
     top_tiles: tuple[TopTile, ...] = ()
     faithfulness: Faithfulness | None = None
+    confidence: float | None = None
+    """Calibrated probability (0..1) that the sentence is right."""
+    assessable: bool = True
+    """False: its confidence is below the model's threshold, and `Report.shown_text` does not show it."""
+    alternatives: tuple[str, ...] = ()
+    """What other samples of the same case say in its place."""
+    unverified_numbers: tuple[tuple[int, int], ...] = ()
+    """Numbers, grades, stages and sides that nothing vouches for: characters (start, end) of `Report.text`."""
+
+
+class FieldValue(_Frozen):
+    """One field of a structured report, or of a question that was asked, and how sure the model is of it."""
+
+    name: str
+    value: str | int | float | bool | None
+    probability: float
+    """Of this value against all others that the schema allows, 0..1."""
+    alternatives: tuple[tuple[str, float], ...] = ()
+    """Other values and their probabilities, most probable first."""
+    assessable: bool = True
+
+
+class Gate(_Frozen):
+    """One question about a report as a whole that decides whether it is to be shown as it is."""
+
+    name: str
+    """"image dependence", "distribution" or "agreement"."""
+    value: float
+    threshold: float | None
+    """From calibration, below which the gate is shut; None: the model was not calibrated, and nothing is decided."""
+    passed: bool | None
+    explanation: str
+    """One sentence for the reader, with the number."""
+
+
+class Consensus(_Frozen):
+    """Several texts that the model wrote of one case, of which the one that agrees most with the others was chosen."""
+
+    samples: tuple[str, ...]
+    chosen: int
+    agreement: float
+    """Mean field-aware similarity of the chosen text to the others, 0..1."""
 
 
 class Provenance(_Frozen):
@@ -114,6 +164,7 @@ class Report(_Frozen):
     `mean_logprob` is the mean log-probability per token that the model gave its own text (natural log).
     """
 
+    schema_version: Literal["wsi-mivpg-report/1"] = SCHEMA
     case_id: str
     text: str
     provenance: Provenance
@@ -125,6 +176,16 @@ class Report(_Frozen):
     """What the language model wrote, the end token included if it was: the text alone may be cut into others."""
     evidence: str | None = None
     """The HDF5 file with a weight for each sentence and tile; relative to the folder of the report."""
+    prompt: str | None = None
+    """What the model was asked; None: its own prompt."""
+    fields: tuple[FieldValue, ...] = ()
+    """Of a structured report, in the order of its schema."""
+    gates: tuple[Gate, ...] = ()
+    consensus: Consensus | None = None
+    forced: tuple[str, ...] = ()
+    """How its bags differ from those that the model was trained on, where the user insisted."""
+    settings_hash: str | None = None
+    """Of the model, the bags and all that decides what is written: a case is not done again while it is the same."""
     warnings: tuple[str, ...] = ()
     disclaimer: str = DISCLAIMER
     mean_logprob: float | None = None
@@ -137,6 +198,20 @@ class Report(_Frozen):
 
     def __repr__(self) -> str:
         return f"Report({self.case_id}: {self.text})"
+
+    @property
+    def supported(self) -> bool:
+        """Whether no gate is shut: a report is not supported by its slides if one is."""
+        return all(gate.passed is not False for gate in self.gates)
+
+    @property
+    def shown_text(self) -> str:
+        """The text with sentences that cannot be told with confidence replaced; `text` keeps what was written."""
+        text = self.text
+        for sentence in reversed(self.sentences):
+            if not sentence.assessable:
+                text = f"{text[: sentence.start]}{NOT_ASSESSABLE}{text[sentence.end :]}"
+        return text
 
     @model_validator(mode="after")
     def _sentences_are_of_the_text(self) -> Self:

@@ -1,0 +1,1 @@
+"""Whether a report may be believed: gates with calibrated thresholds, agreement of samples, confidence of each sentence."""
