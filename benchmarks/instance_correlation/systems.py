@@ -118,7 +118,7 @@ def new_captioner(system: System, texts: list[str], seed: int) -> SlideCaptioner
             num_attention_heads=HEADS,
             num_key_value_heads=HEADS,
             max_position_embeddings=160,
-            initializer_range=0.05,
+            initializer_range=HIDDEN**-0.5,
             bos_token_id=None,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=None,

@@ -32,10 +32,10 @@ INSTANCE_DROPOUT = 0.1
 class Budget:
     """What every system is given: optimiser steps, cases per step, learning rate."""
 
-    steps: int = 2000
+    steps: int = 1500
     batch_size: int = 8
     lr_adapter: float = 1e-3
-    lr_language: float = 3e-3
+    lr_language: float = 1e-3
     weight_decay: float = 0.05
     warmup_steps: int = 100
 
