@@ -38,8 +38,8 @@ def feature(
     return {"type": "Feature", "geometry": geometry, "properties": properties}
 
 
-def geometry(polygons: Sequence[Sequence[npt.ArrayLike]]) -> dict[str, Any]:
-    """Return a Polygon, or a MultiPolygon of several; each is its rings, the outer one first, of (x, y) points."""
+def geometry(polygons: Sequence[Sequence[npt.NDArray[np.floating]]]) -> dict[str, Any]:
+    """Return a Polygon, or a MultiPolygon of several; each is its rings, the outer one first, float (K, 2)."""
     rings = [[np.round(ring, 2).tolist() for ring in polygon] for polygon in polygons]
     if len(rings) == 1:
         return {"type": "Polygon", "coordinates": rings[0]}

@@ -1,4 +1,4 @@
-"""``wsi-mivpg export``: written reports in other forms (text, GeoJSON, DICOM SR, FHIR …), if wanted under pseudonyms."""
+"""``wsi-mivpg export``: written reports in other forms (text, GeoJSON, DICOM SR, FHIR …), under pseudonyms or not."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -85,7 +85,11 @@ def _records(given: Sequence[Path], key: bytes | None) -> "Iterator[tuple[str, R
 
 
 def _export_one(run: _Run, shown: str, record: "Record") -> None:
-    """Write one report in all forms; whatever fails is noted, and the rest goes on."""
+    """Write one report in all forms; what cannot be written is noted, and the rest goes on.
+
+    Raises:
+        OutputError: nothing can be written, or the library of a form is not installed; no report would fare better.
+    """
     from wsi_mivpg.reports.forms import Hiding, pseudonymised, write_form
 
     if isinstance(record.found, TextsError):
@@ -94,22 +98,27 @@ def _export_one(run: _Run, shown: str, record: "Record") -> None:
             run.found.failures[shown] = "not a report; the program's messages say where"
         return
     report = _with_dicom(record.found, record.folder)
+    first = run.places.setdefault(report.case_id, record.place)
     told = report if run.key is None else pseudonymised(report, run.key)
     written: list[Path] = []
-    try:
-        first = run.places.setdefault(report.case_id, record.place)
-        if first != record.place:
-            raise TextsError(
-                f"{record.place}: a second report of case {report.case_id}, after {first}; export it apart"
-            )
-        for form in run.forms:
+    for form in run.forms:
+        try:
+            if first != record.place:
+                raise TextsError(f"{record.place}: case {report.case_id} again, after {first}; export it apart")
             written += write_form(form, run.out, told)
-    except WsiMivpgError as problem:
-        run.found.fail(shown, problem)
-        if run.key is not None:
-            run.found.failures[shown] = Hiding(report, run.key).in_words(str(problem).replace(record.place, shown))
-        return
-    run.done.append({"case_id": told.case_id, "files": [str(path) for path in written]})
+        except TextsError as problem:
+            name = f"{shown}, {form}"
+            run.found.fail(name, problem)
+            if run.key is not None:
+                run.found.failures[name] = Hiding(report, run.key).in_words(_without(str(problem), record.place, first))
+    if written:
+        run.done.append({"case_id": told.case_id, "files": [str(path) for path in written]})
+
+
+def _without(message: str, *places: str) -> str:
+    for place in places:
+        message = message.replace(place, "[file]")
+    return message
 
 
 def _with_dicom(report: "Report", folder: Path) -> "Report":

@@ -11,8 +11,10 @@ import numpy as np
 from highdicom import sr
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
 
 import wsi_mivpg
+from wsi_mivpg.reports.dicom_uids import DicomInstance
 from wsi_mivpg.reports.forms.dicom_sr import WHOLE_SLIDE_IMAGE, derived_uid
 from wsi_mivpg.reports.forms.document import (
     gate_line,
@@ -23,7 +25,7 @@ from wsi_mivpg.reports.forms.document import (
     status_lines,
     value_in_words,
 )
-from wsi_mivpg.reports.report import DicomInstance, FieldValue, Gate, Report, Sentence, TopTile
+from wsi_mivpg.reports.report import FieldValue, Gate, Report, Sentence, TopTile
 from wsi_mivpg.reports.support import map_method
 
 _SCHEME = "99WSIMIVPG"
@@ -145,12 +147,10 @@ def _observer(report: Report) -> sr.ObserverContext:
 def _square(tile: TopTile, instance: DicomInstance) -> sr.ImageRegion:
     """Return a tile's outline in pixels of the slide's total pixel matrix, whose level-0 corner is (0, 0)."""
     right, bottom = tile.x + tile.size_l0_px, tile.y + tile.size_l0_px
-    ring = np.array(
-        [(tile.x, tile.y), (right, tile.y), (right, bottom), (tile.x, bottom), (tile.x, tile.y)], np.float32
-    )
+    corners = [(tile.x, tile.y), (right, tile.y), (right, bottom), (tile.x, bottom), (tile.x, tile.y)]
     return sr.ImageRegion(
         graphic_type=sr.GraphicTypeValues.POLYLINE,
-        graphic_data=ring,
+        graphic_data=np.array(corners, np.float32),
         source_image=sr.SourceImageForRegion(WHOLE_SLIDE_IMAGE, instance.instance_uid),
         pixel_origin_interpretation=sr.PixelOriginInterpretationValues.VOLUME,
     )
@@ -160,7 +160,7 @@ def _certainty(probability: float) -> list[sr.Measurement]:
     return [sr.Measurement(codes.DCM.CertaintyOfFinding, round(probability * 100, 4), _PERCENT)]
 
 
-def _text(name: object, lines: Sequence[str]) -> sr.TextContentItem:
+def _text(name: Code | sr.CodedConcept, lines: Sequence[str]) -> sr.TextContentItem:
     value = "\r\n".join(printable(line).replace("\n", "\r\n") for line in lines)
     return sr.TextContentItem(name=name, value=value, relationship_type=sr.RelationshipTypeValues.CONTAINS)
 

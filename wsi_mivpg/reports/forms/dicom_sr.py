@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import wsi_mivpg
 from wsi_mivpg.atomic import canonical_hash, replaced
 from wsi_mivpg.errors import OutputError, TextsError
-from wsi_mivpg.reports.report import DicomInstance, Report
+from wsi_mivpg.reports.dicom_uids import DicomInstance
+from wsi_mivpg.reports.report import Report
 
 if TYPE_CHECKING:
     from highdicom.sr import ComprehensiveSR

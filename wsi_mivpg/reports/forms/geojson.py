@@ -7,6 +7,8 @@ pixels of the slide, as in QuPath.
 import math
 from typing import Any
 
+import numpy as np
+
 from wsi_mivpg.qupath import DESCRIPTION, classification, feature, geometry
 from wsi_mivpg.reports.forms.document import UNVERIFIED, gate_line, sentence_in_words
 from wsi_mivpg.reports.report import Report, TopTile
@@ -47,7 +49,7 @@ def _tile(tile: TopTile, name: str, number: int, place: int, text: str, method: 
     right, bottom = left + tile.size_l0_px, top + tile.size_l0_px
     ring = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
     return feature(
-        geometry([[ring]]),
+        geometry([[np.array(ring, np.float64)]]),
         "detection",
         f"{name}: tile {place}",
         classification(name, number),
