@@ -84,7 +84,8 @@ class _Builder:
 
     def _whole(self) -> _Group:
         uids = dict.fromkeys(one.instance_uid for one in self._instances.values())
-        return self._group("Report", (), [sr.SourceImageForMeasurementGroup(WHOLE_SLIDE_IMAGE, uid) for uid in uids])
+        name = f"Report on case {self._report.case_id}"
+        return self._group(name, (), [sr.SourceImageForMeasurementGroup(WHOLE_SLIDE_IMAGE, uid) for uid in uids])
 
     def _gate(self, gate: Gate) -> _Group:
         measured = [sr.Measurement(GATE, gate.value, _NUMBER)] if math.isfinite(gate.value) else []
@@ -157,7 +158,8 @@ def _square(tile: TopTile, instance: DicomInstance) -> sr.ImageRegion:
 
 
 def _certainty(probability: float) -> list[sr.Measurement]:
-    return [sr.Measurement(codes.DCM.CertaintyOfFinding, round(probability * 100, 4), _PERCENT)]
+    percent = round(probability * 100, 4)
+    return [sr.Measurement(codes.DCM.CertaintyOfFinding, percent, _PERCENT)] if math.isfinite(percent) else []
 
 
 def _text(name: Code | sr.CodedConcept, lines: Sequence[str]) -> sr.TextContentItem:

@@ -77,6 +77,8 @@ def dicom_sr(report: Report) -> "ComprehensiveSR":
     document.TimezoneOffsetFromUTC = "+0000"
     # The time of this conversion says nothing that matters, and the same report shall give the same bytes.
     del document.InstanceCreationDate, document.InstanceCreationTime
+    for equipment in document.ContributingEquipmentSequence:
+        del equipment.ContributionDateTime
     if not instances:
         del document.CurrentRequestedProcedureEvidenceSequence  # it only carried the study; there is no such image
     return document

@@ -25,7 +25,7 @@ class Section:
 
 def shown_lines(report: Report) -> list[str]:
     """Return the text that is to be shown, by line; one line that says so where there is none."""
-    return printable(report.shown_text).strip().split("\n") if report.shown_text.strip() else [NO_TEXT]
+    return (printable(report.shown_text).strip() or NO_TEXT).split("\n")
 
 
 def status_lines(report: Report) -> list[str]:

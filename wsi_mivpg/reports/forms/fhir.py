@@ -138,13 +138,13 @@ def _observation(number: int, field: FieldValue) -> dict[str, Any]:
     observation: dict[str, Any] = {
         "resourceType": "Observation",
         "id": f"field-{number}",
-        "extension": [_extension("probability", valueDecimal=field.probability)],
+        "extension": [{"url": f"{EXTENSIONS}probability", **one} for one in _decimal(field.probability)],
         "status": "preliminary",
         "code": {"text": _string(field.name)},
         "device": {"reference": "#model"},
     }
     for value, probability in field.alternatives if field.assessable else ():
-        parts = [_part("value", valueString=_string(value)), _part("probability", valueDecimal=probability)]
+        parts = [_part("value", valueString=_string(value)), *_parts("probability", probability)]
         observation["extension"].append({"url": f"{EXTENSIONS}alternative", "extension": parts})
     match field.value if field.assessable else None:
         case None:
@@ -154,8 +154,8 @@ def _observation(number: int, field: FieldValue) -> dict[str, Any]:
             }
         case bool() as truth:
             observation["valueBoolean"] = truth
-        case int() | float() as number_:
-            observation["valueQuantity"] = {"value": number_}
+        case int() | float() as quantity:
+            observation["valueQuantity"] = {"value": quantity}
         case str() as words:
             observation["valueString"] = _string(words)
     return observation
@@ -185,16 +185,16 @@ def _extensions(report: Report) -> Iterator[dict[str, Any]]:
     for sentence in report.sentences:
         if sentence.confidence is not None:
             shown = _part("text", valueString=_string(sentence_in_words(sentence)))
-            confidence = _part("confidence", valueDecimal=sentence.confidence)
-            yield {"url": f"{EXTENSIONS}sentence", "extension": [shown, confidence]}
+            yield {
+                "url": f"{EXTENSIONS}sentence",
+                "extension": [shown, *_parts("confidence", sentence.confidence)],
+            }
 
 
 def _gate_parts(gate: Gate) -> Iterator[dict[str, Any]]:
     yield _part("name", valueString=_string(gate.name))
-    if math.isfinite(gate.value):
-        yield _part("value", valueDecimal=gate.value)
-    if gate.threshold is not None and math.isfinite(gate.threshold):
-        yield _part("threshold", valueDecimal=gate.threshold)
+    yield from _parts("value", gate.value)
+    yield from _parts("threshold", gate.threshold)
     if gate.passed is not None:
         yield _part("passed", valueBoolean=gate.passed)
     yield _part("explanation", valueString=_string(gate.explanation))
@@ -207,6 +207,15 @@ def _extension(name: str, **value: Any) -> dict[str, Any]:
 def _part(name: str, **value: Any) -> dict[str, Any]:
     """Return a member of an extension that has several: their URLs are plain names."""
     return {"url": name, **value}
+
+
+def _parts(name: str, number: float | None) -> list[dict[str, Any]]:
+    return [_part(name, **one) for one in _decimal(number)]
+
+
+def _decimal(number: float | None) -> list[dict[str, Any]]:
+    """Return a number as an extension's value; nothing for one that JSON cannot hold."""
+    return [] if number is None or not math.isfinite(number) else [{"valueDecimal": number}]
 
 
 def _attachment(kind: str, text: str) -> dict[str, Any]:

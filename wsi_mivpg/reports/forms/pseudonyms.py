@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import re
 import unicodedata
+from datetime import datetime
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -20,7 +21,7 @@ _WAY_OUT = "make a key with `openssl rand -hex 32 > KEYFILE`, and keep it secret
 _BLACK = "█"
 _PATH = re.compile(r"(?<![\w.\]])(?:[a-z][\w+.-]*://|~?/|[A-Za-z]:[\\/]|\.\.?/)[^\s,;'\"<>|]+", re.IGNORECASE)
 _DROPPED = frozenset({"path", "bag", "bag_sha256", "evidence", "settings_hash", "token_ids"})
-_KEPT = frozenset({"schema_version", "created", "versions", "disclaimer", "method", "mpp_source", "reader"})
+_KEPT = frozenset({"schema_version", "versions", "disclaimer", "method", "mpp_source", "reader"})
 
 
 def read_key(path: Path) -> bytes:
@@ -93,6 +94,8 @@ class Hiding:
             return [self.applied(one) for one in value]
         if not isinstance(value, str):
             return value
+        if name == "created" and _is_time(value):
+            return value
         if name.endswith("_uid"):
             return pseudonymous_uid(self._key, value)
         if name in ("case_id", "slide_id"):
@@ -103,10 +106,9 @@ class Hiding:
         """Return a message without places of files, and with pseudonyms for ids."""
         for place in self._places:
             text = text.replace(place, "[file]")
-        text = _PATH.sub("[file]", text)
-        if self._ids is None:
-            return text
-        return self._ids.sub(lambda found: self._by_lower.get(found[0].lower(), "[id]"), text)
+        if self._ids is not None:
+            text = self._ids.sub(lambda found: self._by_lower.get(found[0].lower(), "[id]"), text)
+        return _PATH.sub("[file]", text)
 
     def blacked(self, text: str) -> str:
         """Return a text of the same length, without ids."""
@@ -120,7 +122,7 @@ def _forms(original: str) -> set[str]:
     if stem != original:
         forms.add(stem.rpartition("-")[0])  # without the hash that tells it from others
     forms |= {unicodedata.normalize(kind, one) for one in forms for kind in ("NFC", "NFD")}
-    return forms - {"", "case"} | {original}
+    return (forms - {"case"} | {original}) - {""}
 
 
 def _names(place: str) -> set[str]:
@@ -128,6 +130,13 @@ def _names(place: str) -> set[str]:
     path = (PureWindowsPath if "\\" in place else PurePosixPath)(place)
     folder = str(path.parent)
     return {place, path.name} | ({folder} if len(path.parent.parts) > 1 else set())
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return bool(datetime.fromisoformat(text))
+    except ValueError:
+        return False
 
 
 def _last_part(name: str) -> str:

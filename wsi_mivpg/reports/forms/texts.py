@@ -6,8 +6,8 @@ import re
 from wsi_mivpg.reports.forms.document import printable, sections, shown_lines, status_lines
 from wsi_mivpg.reports.report import Report
 
-_ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "~": "&#126;"})
-_MARKS = re.compile(r"([\\`*_{}\[\]#])")
+_ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+_MARKS = re.compile(r"([\\`*_{}\[\]#|~])")
 _AT_THE_START = re.compile(r"^(\d{1,9}(?=[.)])|(?=[-+=]))")
 
 
