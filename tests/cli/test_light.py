@@ -15,6 +15,7 @@ COMMANDS = (
     ["extract"],
     ["report"],
     ["explain"],
+    ["export"],
     ["view"],
     ["train"],
     ["generate"],

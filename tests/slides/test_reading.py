@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import openslide
+import pydicom
 import pytest
 import tifffile
 from PIL import Image
@@ -172,3 +173,18 @@ def test_aperio_downsamples_are_whole_and_others_follow_their_sizes():
     assert true_downsample("aperio", 2.0005) == 2.0
     assert true_downsample("generic-tiff", 4.0007) == 4.0007
     assert true_downsample("aperio", 2.5) == 2.5
+
+
+@pytest.mark.parametrize("name", ["gcp_camelyon_multiframe_jpeg.dcm", "gcp_camelyon_multiframe_jp2k.dcm"])
+def test_a_dicom_slide_names_its_study_series_and_instance(shared_data, name):
+    path = shared_data / "slides" / name
+    header = pydicom.dcmread(path, stop_before_pixels=True)
+    with open_slide(path, mpp=0.5) as slide:
+        assert slide.dicom == (header.StudyInstanceUID, header.SeriesInstanceUID, header.SOPInstanceUID)
+
+
+def test_a_slide_that_is_not_dicom_names_none(tiled_slide):
+    with open_slide(tiled_slide()) as slide:
+        assert slide.dicom is None
+    with open_slide(tiled_slide(), reader="openslide") as slide:
+        assert slide.dicom is None

@@ -29,6 +29,9 @@ class BagProvenance:
 
     `instances` says what the rows are: "tiles" of a slide, or the "patch tokens" of one picture, which the encoder saw
     whole at `tile_px`; files from before this field hold tiles. A picture has no microns: its `mpp`s are NaN.
+
+    `dicom_study_uid`, `dicom_series_uid` and `dicom_instance_uid` name level 0 of a DICOM slide; they are "" for other
+    slides and in files from before these fields.
     """
 
     slide_id: str
@@ -56,6 +59,9 @@ class BagProvenance:
     version: str
     torch_version: str
     instances: str = TILES
+    dicom_study_uid: str = ""
+    dicom_series_uid: str = ""
+    dicom_instance_uid: str = ""
 
 
 def is_ours(file: h5py.File) -> bool:
@@ -78,7 +84,8 @@ def read_provenance(file: h5py.File, path: Path) -> BagProvenance:
     if not file.attrs.get("complete", False):
         raise BagError(f"{path}: the bag is incomplete; extract the slide again with --overwrite")
     kinds: dict[str, type] = {field.name: field.type for field in dataclasses.fields(BagProvenance)}  # type: ignore[misc]
-    missing = sorted(kinds.keys() - {"instances"} - file.attrs.keys())
+    late = {field.name for field in dataclasses.fields(BagProvenance) if field.default is not dataclasses.MISSING}
+    missing = sorted(kinds.keys() - late - file.attrs.keys())
     if missing:
         raise BagError(f"{path}: attributes are missing: {', '.join(missing)}; extract the slide again")
     try:

@@ -18,6 +18,7 @@ from wsi_mivpg.cli import (
     encoders,
     evaluate,
     explain,
+    export,
     extract,
     generate,
     info,
@@ -60,6 +61,7 @@ app.command("encoders", epilog=encoders.EXAMPLES)(encoders.encoders)
 app.command("extract", epilog=extract.EXAMPLES)(extract.extract)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("explain", epilog=explain.EXAMPLES)(explain.explain)
+app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("view", epilog=view.EXAMPLES)(view.view)
 app.command("train", epilog=train.EXAMPLES)(train.train)
 app.command("generate", epilog=generate.EXAMPLES)(generate.generate)

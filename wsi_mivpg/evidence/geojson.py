@@ -12,14 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from wsi_mivpg.evidence.heatmap import rank_scaled, supporting_tiles, top_decile
-from wsi_mivpg.evidence.outline import Ring, outline, square
+from wsi_mivpg.evidence.outline import outline, square
 from wsi_mivpg.evidence.slide_tiles import SlideTiles
 from wsi_mivpg.evidence.units import unit_of
-
-# Okabe and Ito's colours, which colour-blind people can tell apart.
-_PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0), (204, 121, 167), (0, 114, 178), (240, 228, 66))
-_REPORT_COLOUR = (255, 255, 255)
-_DESCRIPTION = "ANNOTATION_DESCRIPTION"  # what QuPath calls an annotation's text
+from wsi_mivpg.qupath import DESCRIPTION, classification, feature, geometry
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,15 +50,13 @@ def collection(slide: SlideTiles, targets: Sequence[Target], method: str, count:
     features: list[dict[str, Any]] = []
     if slide.side_l0 > 0:
         for number, target in enumerate(targets):
-            colour = _REPORT_COLOUR if target.name == "Report" else _PALETTE[number % len(_PALETTE)]
-            features += _features(slide, target, method, count, colour)
+            features += _features(slide, target, method, count, classification(target.name, number))
     return {"type": "FeatureCollection", "features": features}
 
 
 def _features(
-    slide: SlideTiles, target: Target, method: str, count: int, colour: tuple[int, int, int]
+    slide: SlideTiles, target: Target, method: str, count: int, of_class: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    classification = {"name": target.name, "color": list(colour)}
     unit = unit_of(method)
     in_top = slide.of(top_decile(target.weights))
     features = []
@@ -70,8 +64,8 @@ def _features(
         polygons = outline(slide.coords[in_top], slide.side_l0)
         measurements = {"Tiles": int(in_top.sum()), **target.figures}
         name = f"{target.name}: top tenth of the tiles"
-        features.append(_feature(_geometry(polygons), "annotation", name, classification, measurements))
-        features[-1]["properties"]["metadata"] = {_DESCRIPTION: target.text, "Method": method}
+        said = {DESCRIPTION: target.text, "Method": method}
+        features.append(feature(geometry(polygons), "annotation", name, of_class, measurements, said))
     ranks = slide.of(rank_scaled(target.weights))
     for place, row in enumerate(supporting_tiles(target.weights, count).tolist(), 1):
         index = row - slide.first
@@ -80,28 +74,5 @@ def _features(
             weight = float(target.weights[row])
             measurements = {"Place": place, f"Weight ({unit})": weight, "Rank (0 to 1)": float(ranks[index])}
             name = f"{target.name}: tile {place}"
-            features.append(_feature(_geometry([[ring]]), "detection", name, classification, measurements))
+            features.append(feature(geometry([[ring]]), "detection", name, of_class, measurements))
     return features
-
-
-def _feature(
-    geometry: dict[str, Any],
-    kind: str,
-    name: str,
-    classification: dict[str, Any],
-    measurements: Mapping[str, float],
-) -> dict[str, Any]:
-    properties = {
-        "objectType": kind,
-        "name": name,
-        "classification": classification,
-        "measurements": dict(measurements),
-    }
-    return {"type": "Feature", "geometry": geometry, "properties": properties}
-
-
-def _geometry(polygons: Sequence[Sequence[Ring]]) -> dict[str, Any]:
-    rings = [[np.round(ring, 2).tolist() for ring in polygon] for polygon in polygons]
-    if len(rings) == 1:
-        return {"type": "Polygon", "coordinates": rings[0]}
-    return {"type": "MultiPolygon", "coordinates": rings}

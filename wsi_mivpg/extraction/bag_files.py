@@ -23,7 +23,10 @@ from wsi_mivpg.extraction.image_tokens import token_places
 
 # What `settings_hash` leaves out: it does not decide the features, or is decided by the rest.
 _NOT_SETTINGS = frozenset(
-    {"slide_id", "slide_path", "case_id", "plan_digest", "settings_hash", "version", "torch_version"}
+    {
+        *("slide_id", "slide_path", "case_id", "plan_digest", "settings_hash", "version", "torch_version"),
+        *("dicom_study_uid", "dicom_series_uid", "dicom_instance_uid"),
+    }
 )
 
 

@@ -112,7 +112,9 @@ def _open_slide(given: SlideInput, settings: SlideSettings, tile_px: int, mpp: f
 def _slide_provenance(
     given: SlideInput, slide: Slide, settings: SlideSettings, tile_px: int, mpp: float
 ) -> dict[str, Any]:
+    uids = {} if slide.dicom is None else {f"dicom_{name}_uid": uid for name, uid in slide.dicom._asdict().items()}
     return {
+        **uids,
         "slide_id": given.slide_id,
         "case_id": given.case_id,
         "slide_path": slide.path.name,

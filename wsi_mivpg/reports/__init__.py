@@ -3,6 +3,7 @@
 Knows no slide reader and no model; it is given text, figures and pictures.
 """
 
+from wsi_mivpg.reports.dicom_uids import DicomInstance, dicom_instance
 from wsi_mivpg.reports.html import case_page, file_name, index_page, render_case, write_case
 from wsi_mivpg.reports.panel import SlidePanel
 from wsi_mivpg.reports.report import (
@@ -29,6 +30,7 @@ __all__ = [
     "NOT_ASSESSABLE",
     "ZOOM_BYTES",
     "Consensus",
+    "DicomInstance",
     "Faithfulness",
     "FieldValue",
     "Gate",
@@ -40,6 +42,7 @@ __all__ = [
     "TopTile",
     "ZoomLevel",
     "case_page",
+    "dicom_instance",
     "file_name",
     "index_page",
     "read_json",

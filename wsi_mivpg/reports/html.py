@@ -6,7 +6,6 @@ bundled OpenSeadragon, named by their hashes in the page's content security poli
 
 import base64
 import hashlib
-import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from wsi_mivpg.atomic import write_text
 from wsi_mivpg.colour_map import STOPS
 from wsi_mivpg.reports.case_view import page_data, panel_view, tile_views
+from wsi_mivpg.reports.origin import made_by
 from wsi_mivpg.reports.panel import SlidePanel
 from wsi_mivpg.reports.pictures import jpeg_uri, shrunk
 from wsi_mivpg.reports.report import DISCLAIMER, Report
@@ -58,7 +58,7 @@ def render_case(report: Report, panels: Sequence[SlidePanel]) -> str:
             panels=[panel_view(panel, report) for panel in panels],
             tiles=tile_views(tiles, panels),
             data=page_data(report, found, tiles, panels),
-            made_by=_made_by(report),
+            made_by=made_by(report),
             stops=STOPS,
             styles=_read("templates/style.css", "templates/case.css"),
             scripts=scripts,
@@ -140,36 +140,3 @@ def _open_seadragon() -> Markup:
     # The licence asks to go along with every copy, and a page is one.
     licence = _read("assets/openseadragon.LICENSE.txt")
     return Markup(f"/*!\n{licence}*/\n{_read('assets/openseadragon.min.js')}")
-
-
-def _made_by(report: Report) -> list[tuple[str, str]]:
-    """Rows of the table 'How this was made', in reading order; what is not known is left out."""
-    made = report.provenance
-    rows: list[tuple[str, str | None]] = [("Written", made.created)]
-    rows += [(_label(key), None if value is None else _plain(value)) for key, value in report.model.items()]
-    rows.append(("Tile encoder", made.encoder))
-    rows.append(("Encoder weights (sha256)", made.encoder_weights_sha256))
-    if report.mean_logprob is not None:
-        probability = math.exp(report.mean_logprob)
-        rows.append(
-            (
-                "Mean log-probability of a token",
-                f"{report.mean_logprob:.3f} (probability {probability:.2f}); how fluent the model found "
-                "its own text, not how likely it is to be right",
-            )
-        )
-    rows.append(("Weights of tiles and sentences", report.evidence))
-    rows.append(("Time taken", None if made.seconds is None else f"{made.seconds:.1f}\u202fs"))
-    rows.append(("Software", ", ".join(f"{name} {version}" for name, version in made.versions.items()) or None))
-    return [(label, value) for label, value in rows if value]
-
-
-def _label(key: str) -> str:
-    words = key.replace("_", " ")
-    return "Report model" if words in ("name", "model") else words[:1].upper() + words[1:]
-
-
-def _plain(value: str | int | float | bool) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)

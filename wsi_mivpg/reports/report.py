@@ -5,13 +5,14 @@ One line of the file is one report; reading checks every field, so a page can tr
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from wsi_mivpg import notebook_cards
 from wsi_mivpg.atomic import write_text
 from wsi_mivpg.errors import TextsError
+from wsi_mivpg.reports.dicom_uids import DicomInstance
 
 DISCLAIMER = (
     "Demonstration only. A computer program wrote this text. It is not a medical device, and no pathologist "
@@ -20,11 +21,11 @@ DISCLAIMER = (
 
 NOT_ASSESSABLE = "[Not assessable with confidence.]"
 """What is shown in the place of a sentence whose confidence is too low."""
-SCHEMA = "wsi-mivpg-report/1"
+SCHEMA: Final = "wsi-mivpg-report/1"
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class SlideSummary(_Frozen):
@@ -51,6 +52,8 @@ class SlideSummary(_Frozen):
     """Tiles that the model read, where a limit on the case's instances left some out."""
     contribution: float | None = None
     """Share (0..1) of the case's attention that lies on this slide."""
+    dicom: DicomInstance | None = None
+    """Of a DICOM slide whose bag states them."""
 
 
 class TopTile(_Frozen):
@@ -238,7 +241,7 @@ def read_json(path: Path) -> Report:
     Raises:
         TextsError: the file is missing or is not a report.
     """
-    return _parsed(_text(path), str(path))
+    return parse_report(_text(path), str(path))
 
 
 def write_jsonl(path: Path, reports: Iterable[Report]) -> None:
@@ -257,7 +260,7 @@ def read_jsonl(path: Path) -> list[Report]:
         TextsError: the file is missing, or a line is not a report; the message names the line.
     """
     lines = _text(path).split("\n")
-    return [_parsed(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    return [parse_report(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def _text(path: Path) -> str:
@@ -267,7 +270,12 @@ def _text(path: Path) -> str:
         raise TextsError(f"cannot read a report from {path}: {error}") from error
 
 
-def _parsed(text: str, where: str) -> Report:
+def parse_report(text: str, where: str) -> Report:
+    """Return the report in a line or file of JSON; `where` is what messages call it.
+
+    Raises:
+        TextsError: it is not a report; the message says which part.
+    """
     try:
         return Report.model_validate_json(text)
     except ValidationError as error:

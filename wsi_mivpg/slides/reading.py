@@ -18,7 +18,7 @@ import numpy.typing as npt
 from wsi_mivpg import notebook_cards
 from wsi_mivpg.errors import SlideError
 from wsi_mivpg.slides.fingerprint import fingerprint_of
-from wsi_mivpg.slides.readers.base import Fingerprinted, Pixels, Reader
+from wsi_mivpg.slides.readers.base import DicomUids, Fingerprinted, OfDicom, Pixels, Reader
 from wsi_mivpg.slides.resample import resample
 
 _BLOCK_SOURCE_PX = 4096
@@ -41,6 +41,7 @@ class Slide:
         reader: name of the reader.
         level_sizes_px: (width, height) of each level, level 0 first.
         downsamples: level-0 pixels per pixel of each level, as floats.
+        dicom: study, series and instance UID of level 0; None for a slide that is not DICOM.
 
     Reading is safe from several threads.
     """
@@ -64,6 +65,7 @@ class Slide:
         self.level_sizes_px = reader.level_sizes_px
         self.size_px = self.level_sizes_px[0]
         self.downsamples = reader.downsamples
+        self.dicom: DicomUids | None = reader.dicom if isinstance(reader, OfDicom) else None
         self._reader = reader
         self._level_tolerance = level_tolerance
         self._thread = threading.local()

@@ -1,6 +1,6 @@
 """What every reader gives: levels, a resolution if the file states one, and pixels of a box."""
 
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -58,3 +58,22 @@ class Fingerprinted(Protocol):
     def fingerprint(self) -> str:
         """Return a sha256 in hex; OSError where the bytes cannot be reached."""
         ...
+
+
+class DicomUids(NamedTuple):
+    """What names a slide's full-resolution image (level 0) in DICOM."""
+
+    study: str
+    series: str
+    instance: str
+
+
+@runtime_checkable
+class OfDicom(Protocol):
+    """A reader that may have a DICOM slide open.
+
+    Attributes:
+        dicom: its UIDs; None for a slide of another kind, or one that does not state them.
+    """
+
+    dicom: DicomUids | None

@@ -1,5 +1,7 @@
 """Slides through OpenSlide: the vendors' formats and DICOM."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from wsi_mivpg.slides.readers.base import NotReadable, Pixels
+from wsi_mivpg.slides.readers.base import DicomUids, NotReadable, Pixels
 from wsi_mivpg.slides.readers.tiled_tiff import true_downsample
 from wsi_mivpg.slides.resolution import mpp_from_properties, mpp_from_tiff_tags
+
+_UID = re.compile(r"[0-9][0-9.]{0,63}")
 
 
 class OpenSlideReader:
@@ -31,6 +35,7 @@ class OpenSlideReader:
             raise NotReadable(str(error)) from error
         properties = self._handle.properties
         self.vendor = str(properties.get("openslide.vendor") or "unknown")
+        self.dicom = _dicom_uids(properties)
         self.level_sizes_px = tuple((int(width), int(height)) for width, height in self._handle.level_dimensions)
         self._said_downsamples = tuple(float(said) for said in self._handle.level_downsamples)
         self.downsamples = tuple(true_downsample(self.vendor, said) for said in self._said_downsamples)
@@ -54,6 +59,13 @@ class OpenSlideReader:
     def close(self) -> None:
         """Close the file."""
         self._handle.close()
+
+
+def _dicom_uids(properties: Mapping[str, str]) -> DicomUids | None:
+    """Return the UIDs of level 0, which is whose header OpenSlide shows, whichever file of the series was named."""
+    named = [properties.get(f"dicom.{kind}InstanceUID") for kind in ("Study", "Series", "SOP")]
+    uids = [uid for uid in named if uid and _UID.fullmatch(uid)]
+    return DicomUids(*uids) if len(uids) == len(DicomUids._fields) else None
 
 
 def over_white(image: Image.Image) -> Pixels:
