@@ -45,7 +45,6 @@ class Root:
     arguments: dict[str, str] = field(default_factory=dict)
     user: str = "0:0"
     workdir: str = "/"
-    entry: list[str] = field(default_factory=list)
     health: list[str] = field(default_factory=list)
 
 
@@ -59,7 +58,7 @@ def main() -> int:
     parser.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--carry", action="append", default=[], type=Path, help="this machine's file, in every root")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="this machine's variable")
-    parser.add_argument("--then", action="append", default=[], metavar="COMMAND", help="run as the image's user")
+    parser.add_argument("--then", action="append", default=[], metavar="COMMAND", help="run as its user, no network")
     wanted = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("debootstrap and chroot need root")
@@ -77,9 +76,9 @@ def main() -> int:
         else:
             root = prove(read_stages(wanted.recipe), machine)
         if root.health:
-            run(root, machine, root.health, "health check")
+            run(root, machine, root.health, "health check", network=False)
         for command in wanted.then:
-            run(root, machine, command_line(command), command)
+            run(root, machine, command_line(command), command, network=False)
     except (RecipeProblem, subprocess.CalledProcessError) as problem:
         print(f"not proved: {problem}", file=sys.stderr)
         return 1
@@ -127,13 +126,11 @@ def step(word: str, rest: str, root: Root, machine: Machine, made: dict[str, Roo
             root.user = rest
         case "HEALTHCHECK":
             root.health = health_command(rest)
-        case "ENTRYPOINT":
-            root.entry = command_line(rest)
-        case "VOLUME" | "CMD":
+        case "VOLUME" | "ENTRYPOINT" | "CMD":
             return  # say nothing about what is in the image
 
 
-def run(root: Root, machine: Machine, command: list[str], label: str) -> None:
+def run(root: Root, machine: Machine, command: list[str], label: str, *, network: bool = True) -> None:
     """Run one command in the root, as its user, in its folder, with its variables and those that this machine lends.
 
     Raises:
@@ -144,8 +141,9 @@ def run(root: Root, machine: Machine, command: list[str], label: str) -> None:
     folder = str(root.folder)
     mounts = f'mount -t proc proc "{folder}/proc" && mount -t tmpfs tmpfs "{folder}/dev/shm" && exec "$@"'
     inner = ["chroot", f"--userspec={root.user}", folder, "/usr/bin/env", "-C", root.workdir, *command]
+    apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child", *([] if network else ["--net"])]
     subprocess.run(
-        ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", mounts, "step", *inner],
+        [*apart, "sh", "-c", mounts, "step", *inner],
         env={"PATH": PATH, "HOME": "/tmp"} | root.arguments | root.environment | machine.lent,
         check=True,
     )
