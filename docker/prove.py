@@ -161,8 +161,8 @@ def copy(rest: str, root: Root, machine: Machine, made: dict[str, Root]) -> None
     for name in names:
         one = source / name.lstrip("/")
         if one.is_dir():
-            skipped = shutil.ignore_patterns("__pycache__") if source == machine.context else None
-            shutil.copytree(one, target, symlinks=True, dirs_exist_ok=True, ignore=skipped)
+            target.mkdir(parents=True, exist_ok=True)
+            subprocess.run(["cp", "-a", "--no-preserve=ownership", f"{one}/.", target], check=True)
         else:
             into = target / one.name if len(names) > 1 or to.endswith("/") else target
             into.parent.mkdir(parents=True, exist_ok=True)
