@@ -1,33 +1,43 @@
-"""``wsi-mivpg doctor``: what works on this machine, what is missing, and how to get it."""
+"""``wsi-mivpg doctor``: what works on this machine or cluster, what is missing, and how to get it."""
 
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import metadata, resources
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from wsi_mivpg.cli import console
+from wsi_mivpg.cli.finding import BETWEEN, SCRATCH, SHARED, Finding
 from wsi_mivpg.errors import WsiMivpgError
 
-EXAMPLES = "Examples: wsi-mivpg doctor · wsi-mivpg doctor --json"
+EXAMPLES = (
+    "Examples: wsi-mivpg doctor · wsi-mivpg doctor --json · wsi-mivpg doctor --shared /project/bags "
+    "--scratch $TMPDIR · srun --nodes 2 --ntasks-per-node 1 wsi-mivpg doctor --shared /project/bags --nodes 2"
+)
+
+_ASKED_FOR = frozenset({SHARED, SCRATCH, BETWEEN})
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at; `way_out` says how to get what is missing."""
-
-    what: str
-    needed_for: str
-    ok: bool
-    detail: str
-    way_out: str = ""
-
-
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Check this machine; the exit code is 1 when something that a report needs is missing."""
+def doctor(
+    shared: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Try whether several runs may write to this folder.")
+    ] = None,
+    scratch: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Look at this folder for temporary files: kind, size, speed.")
+    ] = None,
+    nodes: Annotated[
+        int | None,
+        typer.Option(min=2, help="With --shared: so many doctors, started at once on different nodes, meet."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check this machine, and a cluster's folders; the exit code is 1 when no report can be made or a folder fails."""
+    if nodes and not shared:
+        raise typer.BadParameter("--nodes needs --shared FOLDER, where they meet")
     checks: tuple[Callable[[], Finding], ...] = (
         _machine,
         _openslide,
@@ -40,16 +50,29 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         lambda: _package("pycocoevalcap", "evaluate", "pip install 'wsi-mivpg[evaluate]'"),
         lambda: _package("anywidget", "viewer in Jupyter", "pip install 'wsi-mivpg[jupyter]'"),
     )
-    findings = [check() for check in checks]
+    findings = [check() for check in checks] + _folders(shared, scratch, nodes)
     rows = [(_state(one), one.what, one.needed_for, one.detail, one.way_out) for one in findings]
     text = console.table(("", "what", "needed for", "found", "how to get it"), rows)
     console.result([asdict(one) for one in findings], text, as_json=as_json)
-    if any(not one.ok and one.needed_for == "report" for one in findings):
+    if any(not one.ok and (one.needed_for == "report" or one.needed_for in _ASKED_FOR) for one in findings):
         raise typer.Exit(console.NOTHING_USABLE)
 
 
+def _folders(shared: Path | None, scratch: Path | None, nodes: int | None) -> list[Finding]:
+    from wsi_mivpg.cli.doctor_nodes import nodes_findings
+    from wsi_mivpg.cli.doctor_scratch import scratch_findings
+    from wsi_mivpg.cli.doctor_shared import shared_findings
+
+    findings = shared_findings(shared) if shared else []
+    if shared and nodes:
+        findings += nodes_findings(shared, nodes)
+    return findings + (scratch_findings(scratch, shared) if scratch else [])
+
+
 def _state(one: Finding) -> str:
-    return "ok" if one.ok else "MISSING"
+    if one.ok:
+        return "ok"
+    return "FAILS" if one.needed_for in _ASKED_FOR else "MISSING"
 
 
 def _package(name: str, needed_for: str, way_out: str) -> Finding:

@@ -19,6 +19,8 @@ from wsi_mivpg.slides.address import is_address
 
 State = Literal["done", "kept", "failed", "elsewhere"]
 _SECONDS_BETWEEN_WRITES = 5.0
+_SHARE_OF_TIME = 0.05
+"""Of a run, at most, that goes into bringing status.csv up to date, which takes seconds in a folder of 100,000."""
 _LOCK = ".status.lock"
 _FILES = ("status.csv", "failures.csv", "summary.md")
 
@@ -60,6 +62,7 @@ class Ledger:
         self._guard = threading.Lock()
         self._fresh: dict[str, StatusRow] = {}
         self._written_at = 0.0
+        self._write_took_s = 0.0
 
     def record(self, row: StatusRow) -> None:
         """Note what became of a slide; status.csv is brought up to date now and then.
@@ -69,7 +72,7 @@ class Ledger:
         """
         with self._guard:
             self._fresh[row.slide_id] = row
-        if time.monotonic() - self._written_at >= _SECONDS_BETWEEN_WRITES:
+        if time.monotonic() - self._written_at >= max(_SECONDS_BETWEEN_WRITES, self._write_took_s / _SHARE_OF_TIME):
             self.write()
 
     def write(self) -> list[StatusRow]:
@@ -78,8 +81,11 @@ class Ledger:
         Raises:
             OutputError: they cannot be written.
         """
+        started = time.monotonic()
         with _locked(self._folder / _LOCK):
-            return self._merged()
+            rows = self._merged()
+        self._write_took_s = time.monotonic() - started  # waiting for other runs counts: together they must not queue
+        return rows
 
     def _merged(self) -> list[StatusRow]:
         """Write status.csv and failures.csv with this run's rows; for whoever holds the lock."""
