@@ -16,6 +16,7 @@ from wsi_mivpg.reports.report import Report, iterate_jsonl
 
 REPORTS = "reports.jsonl"
 _LOCK = ".reports.lock"
+_PLACES = (".", "evidence", "thumbnails")
 
 
 class Records:
@@ -27,7 +28,7 @@ class Records:
     """
 
     def __init__(self, path: Path) -> None:
-        """Cut a torn last line, and read which cases are there.
+        """Cut a torn last line, remove what else a killed run left half, and read which cases are there.
 
         Raises:
             TextsError: a line is not a report of this version.
@@ -35,7 +36,7 @@ class Records:
         """
         self.path = path
         self.hashes: dict[str, str | None] = {}
-        for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+        for leftover in (file for place in _PLACES for file in (path.parent / place).glob(".*.tmp")):
             leftover.unlink(missing_ok=True)
         if path.exists():
             _cut_torn_line(path)
