@@ -126,14 +126,14 @@ def test_a_model_with_a_limit_reads_a_fair_share_of_each_slide_and_evidence_is_a
     out = tmp_path / "out"
     pair = tmp_path / "pair.jsonl"
     write_manifest(pair, [case for case in read_manifest(cases) if case.case_id == "b"])
-    assert run("report", pair, "--model", limited, "--out", out, "--no-pages")[0] == 0
+    assert run("report", pair, "--model", limited, "--out", out, "--no-pages", "--prompt", "Where?")[0] == 0
     report = records(out)["b"]
     assert [(slide.n_tiles, slide.n_read) for slide in report.slides] == [(5, 5), (45, 11)]
     assert any("16 of 50" in text for text in report.warnings)
     assert report.sentences
     coords = {tuple(place) for place in FeatureBag.open(cases.parent / "b1.h5").coords.tolist()}
     assert {(tile.x, tile.y) for tile in report.top_tiles if tile.slide_id == "b1"} <= coords
-    assert run("explain", out / "b.json", "--method", "attention")[0] == 0  # which reads the same instances again
+    assert run("explain", out / "b.json", "--method", "attention")[0] == 0  # reads the same instances, asked the same
 
 
 def test_bags_unlike_those_of_the_training_are_refused_or_forced_and_the_report_says_so(
@@ -192,6 +192,7 @@ def test_missing_bags_are_made_beside_the_writing_and_a_bad_slide_stops_nobody(
     code, _, errors = run("report", tmp_path / "cases.csv", "--model", model, "--out", out, "--no-evidence")
     assert code == 3
     assert "bad.svs" in errors
+    assert "(no report on case half)" in errors
     assert list(texts(out)) == ["pair", "last"]
     assert [slide.slide_id for slide in records(out)["pair"].slides] == ["s0", "s1"]
     made = FeatureBag.open(out / "bags" / "s0.h5").provenance

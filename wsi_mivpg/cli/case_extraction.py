@@ -157,7 +157,8 @@ def cases_as_ready(
             continue
         slide_id, outcome = event
         if isinstance(outcome, str):
-            fail(shown[slide_id], outcome)
+            lost = [case.case_id for case in waiting[slide_id] if len(case.slides) > 1]
+            fail(shown[slide_id], f"{outcome} (no report on case {', '.join(lost)})" if lost else outcome)
             continue
         for case in waiting[slide_id]:
             left[case.case_id] -= 1

@@ -93,7 +93,7 @@ class CaseText:
 def run_hash(captioner: SlideCaptioner, asked: Asked) -> str:
     """Return the hash of all that decides a report beside its bags: the same for all cases of a run.
 
-    Of the model's folder every JSON and safetensors file counts: weights, configuration, and calibration where it has
+    The captioner is asked the run's prompt already. Of the model's folder every JSON and safetensors file counts: weights, configuration, and calibration where it has
     one.
     """
     folder = find_model(asked.model)
@@ -103,7 +103,7 @@ def run_hash(captioner: SlideCaptioner, asked: Asked) -> str:
         "schema": Report.model_fields["schema_version"].default,
         "model": {file.name: sha256_of(file) for file in files},
         "language_model": captioner.config.language_model_sha256,
-        "prompt": asked.prompt or captioner.config.prompt,
+        "prompt": captioner.config.prompt,
         "generation": generation,
         "seed": asked.seed if generation["do_sample"] else None,
         "evidence": asked.method,
