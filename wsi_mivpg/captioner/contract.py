@@ -74,8 +74,8 @@ def _differing(config: CaptionerConfig, bag: FeatureBag) -> list[str]:
     tissue = tissue_settings(bag)
     if config.tissue is not None and tissue is not None:
         found += [
-            f"{of} {_ABOUT[name]} {tissue[name]!r}, but this model was trained on {expected!r}"
-            for name, expected in config.tissue.items()
-            if tissue[name] != expected
+            f"{of} {about} {tissue[name]!r}, but this model was trained on {config.tissue[name]!r}"
+            for name, about in _ABOUT.items()
+            if tissue[name] != config.tissue[name]
         ]
     return found

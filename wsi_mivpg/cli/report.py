@@ -102,7 +102,7 @@ def report(
     asked = Asked(
         model,
         out,
-        settings if tissue else _as_trained(settings, captioner.config),
+        _as_trained(settings, captioner.config, keep_segmenter=tissue is not None),
         DEFAULT_METHOD if evidence else None,
         pages,
         prompt,
@@ -184,13 +184,13 @@ def load_model(model: str, device: str) -> "SlideCaptioner":
     return captioner
 
 
-def _as_trained(settings: "SlideSettings", config: "CaptionerConfig") -> "SlideSettings":
+def _as_trained(settings: "SlideSettings", config: "CaptionerConfig", *, keep_segmenter: bool) -> "SlideSettings":
     """Return settings that find tissue as the model's bags have it, where that can be done again."""
     if config.tissue is None:
         return settings
     from wsi_mivpg.tissue import method_named
 
-    method = method_named(config.tissue["segmenter"])
+    method = None if keep_segmenter else method_named(config.tissue["segmenter"])
     return replace(settings, tissue=method or settings.tissue, min_tissue=config.tissue["min_tissue"])
 
 
