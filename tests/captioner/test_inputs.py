@@ -138,3 +138,20 @@ def test_only_a_single_case_stays_mapped_and_only_if_asked(tmp_path: Path) -> No
     assert pack([case], mapped=True)["instances"] is case.instances
     assert isinstance(pack([case])["instances"], torch.Tensor)
     assert isinstance(pack([case, case], mapped=True)["instances"], torch.Tensor)
+
+
+def test_a_limited_case_is_read_the_same_each_time_and_says_which_of_its_instances_it_holds(tmp_path: Path) -> None:
+    bags = [_bag(tmp_path / f"s{n}.h5", count, seed=n) for n, count in enumerate((4, 0, 300, 500))]
+    whole, case = read_case("c", bags), read_case("c", bags, limit=104)
+    assert case.slide_sizes == (4, 50, 50)
+    assert case.rows is not None
+    assert torch.equal(case.instances, whole.instances[case.rows])
+    assert whole.cells is not None
+    assert case.cells is not None
+    assert torch.equal(case.cells, whole.cells[case.rows])
+    assert case.rows.tolist() == sorted(set(case.rows.tolist()))
+    assert case.rows[-1] > 600  # never the first ones only
+    again, other = read_case("c", bags, limit=104), read_case("d", bags, limit=104)
+    assert torch.equal(again.rows, case.rows)
+    assert not torch.equal(other.rows, case.rows)
+    assert read_case("c", bags, limit=804).rows is None

@@ -15,12 +15,12 @@ from tests.conftest import Rectangle, painted
 from tests.tiny_captioner import MIVPG, tiny_config, write_tiny_language_model
 from wsi_mivpg.bags import FeatureBag
 from wsi_mivpg.captioner import SlideCaptioner
-from wsi_mivpg.cli.case_files import CaseInput, describe_case, json_path
+from wsi_mivpg.cli.case_files import json_path
 from wsi_mivpg.cli.main import main
+from wsi_mivpg.cohorts.case import Case, write_manifest
 from wsi_mivpg.cohorts.virtual import write_pyramid
 from wsi_mivpg.evidence import read_evidence
 from wsi_mivpg.evidence.heatmap import colours, raw_scaled
-from wsi_mivpg.extraction import SlideSettings
 from wsi_mivpg.reports import Report, read_json, write_json
 from wsi_mivpg.slides import open_slide
 
@@ -214,10 +214,10 @@ def test_a_case_that_fails_is_named_the_others_are_done_and_a_second_time_gives_
 
 def test_a_case_of_two_slides_keeps_them_apart(run: Run, out: Path, model: Path):
     bags = [out / "bags" / f"{name}.h5" for name in TISSUE]
-    captioner = SlideCaptioner.from_pretrained(model)
-    case = CaseInput("a pair", bags)
-    report = describe_case(captioner, str(model), case, out, SlideSettings(), None).report
+    write_manifest(out / "cases.jsonl", [Case("a pair", (), tuple(bags), (), None)])
+    assert run("report", out / "cases.jsonl", "--model", model, "--out", out, "--no-evidence")[0] == 0
     path = json_path(out, "a pair")
+    report = read_json(path)
     assert run("explain", path, "--method", "attention")[0] == 0
     evidence = read_evidence(out / str(read_json(path).evidence))
     assert [slide.slide_id for slide in evidence.slides] == [one.slide_id for one in report.slides] == list(TISSUE)

@@ -10,6 +10,7 @@ from tests.training.tiny_cohort import tiny_recipe, write_case, write_cases
 from wsi_mivpg.cohorts.case import Case
 from wsi_mivpg.errors import CohortError
 from wsi_mivpg.training.cases import usable
+from wsi_mivpg.training.train import captioner_config
 
 
 def _case(folder: Path, slide_id: str, **changes: object) -> Case:
@@ -88,3 +89,16 @@ def test_reports_are_prepared_as_the_recipe_asks(tmp_path: Path) -> None:
     assert "grey" not in report
     assert "benign" in report
     assert usable(tiny_recipe(tmp_path / "base"), cases).train[0].reports == (text,)
+
+
+@pytest.mark.parametrize(
+    ("changes", "stated"),
+    [({}, {"segmenter": "test", "min_tissue": 0.25}), ({"min_tissue": 0.5}, None), ({"tissue_method": "hsv"}, None)],
+)
+def test_a_model_states_how_tissue_was_found_if_that_was_alike_for_all_bags(
+    tmp_path: Path, changes: dict[str, object], stated: dict[str, object] | None
+) -> None:
+    recipe = tiny_recipe(tmp_path / "base", model={"max_instances": 9, "stain": "PAS"})
+    cohort = usable(recipe, [_case(tmp_path, "s1"), _case(tmp_path, "s2", **changes)])
+    config = captioner_config(recipe, cohort.bag, cohort.tissue)
+    assert (config.tissue, config.max_instances, config.stain) == (stated, 9, "PAS")

@@ -4,6 +4,7 @@ It reads features and provenance only; slides and files of bags are other rooms'
 """
 
 from wsi_mivpg.captioner.configuration import CaptionerConfig
+from wsi_mivpg.captioner.contract import forced_differences, tissue_settings
 from wsi_mivpg.captioner.generated import Generated
 from wsi_mivpg.captioner.inputs import CaseBags, draw, in_memory, pack, read_case, subset
 from wsi_mivpg.captioner.language_models import load_language_model
@@ -16,6 +17,7 @@ __all__ = [
     "Generated",
     "SlideCaptioner",
     "draw",
+    "forced_differences",
     "in_memory",
     "load_language_model",
     "pack",
@@ -23,5 +25,6 @@ __all__ = [
     "report_attention",
     "report_logprobs",
     "subset",
+    "tissue_settings",
     "visual_rollout",
 ]

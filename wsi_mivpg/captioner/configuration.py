@@ -37,12 +37,18 @@ class CaptionerConfig(PreTrainedConfig):
         generation: how this model writes unless `generate` is told otherwise: names of Hugging Face's
             ``GenerationConfig`` such as ``num_beams``, ``repetition_penalty``, ``no_repeat_ngram_size``; its
             ``eos_token_id`` is the token that ends a report, in place of the tokenizer's end token.
+        max_instances: most instances of a case that are read when a report is written, a fair share of each slide;
+            ``None``: all of them.
         encoder, encoder_weights_sha256, feature_dim, target_mpp, tile_px: the contract with bags; a bag with
             other values is refused. ``None`` accepts any.
+        tissue: part of the contract too: ``{"segmenter", "min_tissue"}``, how tissue was found and the least share of
+            it in a tile. ``None`` accepts any.
+        stain: of the slides that it was trained on; others are named in a warning. ``None``: any.
         demonstration: trained on invented data; reports must say so.
 
     Raises:
-        ModelError: an unknown adapter, way of training or LoRA setting, or a template without ``{prompt}``.
+        ModelError: an unknown adapter, way of training, LoRA or tissue setting, a template without ``{prompt}``, or a
+            limit below 1.
     """
 
     model_type = "wsi_mivpg_captioner"
@@ -61,11 +67,14 @@ class CaptionerConfig(PreTrainedConfig):
         max_new_tokens: int = 96,
         max_report_tokens: int = 512,
         generation: dict[str, Any] | None = None,
+        max_instances: int | None = None,
         encoder: str | None = None,
         encoder_weights_sha256: str | None = None,
         feature_dim: int | None = None,
         target_mpp: float | None = None,
         tile_px: int | None = None,
+        tissue: dict[str, Any] | None = None,
+        stain: str | None = "H&E",
         demonstration: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -73,6 +82,10 @@ class CaptionerConfig(PreTrainedConfig):
         _one_of("trains", trains, TRAINS)
         if unknown := sorted((lora or {}).keys() - DEFAULT_LORA.keys()):
             raise ModelError(f"lora has unknown settings {unknown}; known are {sorted(DEFAULT_LORA)}")
+        if tissue is not None and tissue.keys() != {"segmenter", "min_tissue"}:
+            raise ModelError(f"tissue has the settings {sorted(tissue)}; it needs segmenter and min_tissue")
+        if max_instances is not None and max_instances < 1:
+            raise ModelError(f"max_instances is {max_instances}; give 1 or more, or none for all")
         if prompt_template is not None and "{prompt}" not in prompt_template:
             raise ModelError(f"prompt_template {prompt_template!r} has no {{prompt}}; write where the prompt goes")
         if adapter == HIERARCHICAL and (mivpg or {}).get("ppeg") == "grid":
@@ -89,11 +102,14 @@ class CaptionerConfig(PreTrainedConfig):
         self.max_new_tokens = max_new_tokens
         self.max_report_tokens = max_report_tokens
         self.generation = dict(generation or {})
+        self.max_instances = max_instances
         self.encoder = encoder
         self.encoder_weights_sha256 = encoder_weights_sha256
         self.feature_dim = feature_dim
         self.target_mpp = target_mpp
         self.tile_px = tile_px
+        self.tissue = None if tissue is None else dict(tissue)
+        self.stain = stain
         self.demonstration = demonstration
         super().__init__(**kwargs)
 

@@ -3,16 +3,17 @@
 Bags go in, tensors come out; it knows no adapter and no language model.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from wsi_mivpg.bags import CONTRACT, FeatureBag, agree, require_contract
-from wsi_mivpg.captioner.configuration import CaptionerConfig
+from wsi_mivpg.bags import FeatureBag
 from wsi_mivpg.errors import BagError, ModelError
 from wsi_mivpg.mivpg.chunks import Bag, as_tensor
 from wsi_mivpg.mivpg.ppeg import NO_CELL
@@ -28,22 +29,30 @@ class CaseBags:
             the file allows it.
         slide_sizes: instances of each slide, which sum to M; slides without instances are left out.
         cells: int64 (M, 3): column, row and slide of each instance; ``None`` where a slide's places are unknown.
+        rows: int64 (M,), ascending: which of all the bags' instances these are, where a limit left some out.
     """
 
     case_id: str
     instances: Bag
     slide_sizes: tuple[int, ...]
     cells: Tensor | None = None
+    rows: Tensor | None = None
 
     def __len__(self) -> int:
         return sum(self.slide_sizes)
 
 
-def read_case(case_id: str, bags: Sequence[FeatureBag]) -> CaseBags:
+def read_case(case_id: str, bags: Sequence[FeatureBag], limit: int | None = None) -> CaseBags:
     """Open a case's bags; those of a case with several slides are read into memory.
+
+    Args:
+        case_id: its name, which also decides what is drawn: the same instances each time.
+        bags: of its slides.
+        limit: most instances; where there are more, each slide gives a fair share (`draw`), and only these are read.
 
     Raises:
         BagError: there is no bag or no instance in any, a bag cannot be read, or feature widths differ.
+        ModelError: the limit is below 1.
     """
     filled = [bag for bag in bags if len(bag)]
     if not filled:
@@ -59,27 +68,19 @@ def read_case(case_id: str, bags: Sequence[FeatureBag]) -> CaseBags:
     sizes = tuple(len(bag) for bag in filled)
     cells = [_cells(bag, place) for place, bag in enumerate(filled)]
     known = [one for one in cells if one is not None]
+    places = torch.cat(known) if len(known) == len(cells) else None
+    if limit is not None and sum(sizes) > limit:
+        rows = _drawn_rows(case_id, sizes, limit, _generator(case_id))
+        kept = [(bag, of_bag) for bag, of_bag in zip(filled, rows, strict=True) if len(of_bag)]
+        return CaseBags(
+            case_id,
+            torch.cat([as_tensor(bag.features_at(of_bag)) for bag, of_bag in kept]),
+            tuple(len(of_bag) for _, of_bag in kept),
+            None if places is None else places[_in_case(rows, sizes)],
+            _in_case(rows, sizes),
+        )
     instances = first.features_view() if len(filled) == 1 else torch.cat([as_tensor(bag.features) for bag in filled])
-    return CaseBags(case_id, instances, sizes, torch.cat(known) if len(known) == len(cells) else None)
-
-
-def refuse_other_bags(config: CaptionerConfig, bag: FeatureBag) -> None:
-    """Refuse a bag that was made with other settings than the model was trained on.
-
-    Raises:
-        ModelError: naming both values and the way out.
-        BagError: the bag does not state a value that the model asks for.
-    """
-    asked = tuple(name for name in CONTRACT if getattr(config, name) is not None)
-    for name in asked:
-        expected, found = getattr(config, name), getattr(bag, name)
-        if found is not None and not agree(expected, found):
-            raise ModelError(
-                f"bag of slide {bag.slide_id!r} has {name} {found!r}, but this model was trained on "
-                f"{expected!r}; extract the slide again with the model's encoder, "
-                f"{config.encoder!r} at {config.target_mpp} µm per pixel"
-            )
-    require_contract(bag, asked)
+    return CaseBags(case_id, instances, sizes, places)
 
 
 def in_memory(case_id: str, *slides: Tensor, cells: Tensor | None = None) -> CaseBags:
@@ -99,17 +100,9 @@ def draw(case: CaseBags, limit: int, rng: np.random.Generator) -> CaseBags:
     Raises:
         ModelError: the limit is below 1.
     """
-    if limit < 1:
-        raise ModelError(f"at most {limit} instances of case {case.case_id!r} were asked for; ask for 1 or more")
-    if len(case) <= limit:
+    if limit >= 1 and len(case) <= limit:
         return case
-    shares = _fair_shares(case.slide_sizes, limit, rng)
-    starts = np.cumsum([0, *case.slide_sizes[:-1]])
-    rows = [
-        start + np.sort(rng.choice(size, share, replace=False))
-        for start, size, share in zip(starts, case.slide_sizes, shares, strict=True)
-    ]
-    return subset(case, torch.from_numpy(np.concatenate(rows)))
+    return subset(case, _in_case(_drawn_rows(case.case_id, case.slide_sizes, limit, rng), case.slide_sizes))
 
 
 def subset(case: CaseBags, rows: Tensor) -> CaseBags:
@@ -145,6 +138,27 @@ def pack(cases: Sequence[CaseBags], *, mapped: bool = False) -> dict[str, Any]:
         "slide_sizes": [list(case.slide_sizes) for case in cases],
         "coords": torch.cat(cells) if len(cells) == len(cases) else None,
     }
+
+
+def _generator(case_id: str) -> np.random.Generator:
+    """Return what a case's instances are drawn with when it is read: the same whenever and wherever that is."""
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(case_id.encode()).digest()[:8], "big"))
+
+
+def _drawn_rows(
+    case_id: str, sizes: Sequence[int], limit: int, rng: np.random.Generator
+) -> list[npt.NDArray[np.int64]]:
+    """Return the rows of each slide, (n,) ascending, that a fair draw takes."""
+    if limit < 1:
+        raise ModelError(f"at most {limit} instances of case {case_id!r} were asked for; ask for 1 or more")
+    shares = _fair_shares(sizes, limit, rng)
+    return [np.sort(rng.choice(size, share, replace=False)) for size, share in zip(sizes, shares, strict=True)]
+
+
+def _in_case(rows: Sequence[npt.NDArray[np.int64]], sizes: Sequence[int]) -> Tensor:
+    """Return rows of each slide as rows of the whole case, int64 (m,)."""
+    starts = np.cumsum([0, *sizes[:-1]])
+    return torch.from_numpy(np.concatenate([start + of_slide for start, of_slide in zip(starts, rows, strict=True)]))
 
 
 def _fair_shares(sizes: Sequence[int], limit: int, rng: np.random.Generator) -> list[int]:

@@ -4,7 +4,8 @@ Only what trains is saved and loaded; the base comes from `language_models`. How
 `sequences`, how reports are written in `generation`.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
@@ -16,9 +17,10 @@ from transformers.modeling_outputs import CausalLMOutput, Seq2SeqLMOutput
 
 from wsi_mivpg.bags import FeatureBag
 from wsi_mivpg.captioner.configuration import HIERARCHICAL, CaptionerConfig
+from wsi_mivpg.captioner.contract import refuse_other_bags
 from wsi_mivpg.captioner.generated import Generated
 from wsi_mivpg.captioner.generation import base_end_ids, forget_generation_defaults, generate
-from wsi_mivpg.captioner.inputs import CaseBags, refuse_other_bags
+from wsi_mivpg.captioner.inputs import CaseBags, read_case
 from wsi_mivpg.captioner.language_models import find_language_model, load_language_model
 from wsi_mivpg.captioner.saving import find_model, read_config, read_trained, write_model
 from wsi_mivpg.captioner.sequences import (
@@ -191,6 +193,21 @@ class SlideCaptioner(PreTrainedModel):
             BagError: the bag does not state a value that the model asks for.
         """
         refuse_other_bags(self.config, bag)
+
+    def read(self, case_id: str, bags: Sequence[FeatureBag]) -> CaseBags:
+        """Open a case as this model reads it: whole, or within its `max_instances`; see `inputs.read_case`."""
+        return read_case(case_id, bags, self.config.max_instances)
+
+    @contextlib.contextmanager
+    def asked(self, prompt: str | None) -> Iterator[None]:
+        """Have another prompt stand for the model's own: in writing, scoring and evidence. None changes nothing."""
+        own, own_ids = self.config.prompt, self.prompt_ids
+        if prompt is not None:
+            self.config.prompt, self.prompt_ids = prompt, self.wording.prompt_ids(prompt)
+        try:
+            yield
+        finally:
+            self.config.prompt, self.prompt_ids = own, own_ids
 
     def encode_report(self, text: str) -> list[int]:
         """Return a report's token ids with the end token."""

@@ -14,7 +14,7 @@ import torch
 
 from wsi_mivpg.atomic import sha256_of, write_text
 from wsi_mivpg.bags import FeatureBag
-from wsi_mivpg.captioner import SlideCaptioner, read_case, report_logprobs
+from wsi_mivpg.captioner import SlideCaptioner, forced_differences, report_logprobs
 from wsi_mivpg.captioner.generation import see as see_case
 from wsi_mivpg.cli import console
 from wsi_mivpg.cli.case_evidence import (
@@ -67,10 +67,19 @@ def explain_case(captioner: SlideCaptioner, path: Path, report: Report, asked: A
         EvidenceError: the report cannot be explained, or a bag or the model is not the one it was written with.
         WsiMivpgError: a bag or a slide that was named cannot be read.
     """
+    with captioner.asked(report.prompt):
+        return _explained(captioner, path, report, asked)
+
+
+def _explained(captioner: SlideCaptioner, path: Path, report: Report, asked: Asked) -> dict[str, Any]:
+    """Do what `explain_case` does, by a model that is asked what the report was."""
     out = path.parent
     bags = [_same_bag(summary, out, path) for summary in report.slides]
     for bag in bags:
-        captioner.check_bag(bag)
+        if report.forced:
+            forced_differences(captioner.config, bag)
+        else:
+            captioner.check_bag(bag)
     case = _read_again(captioner, bags, report, path)
     found = find_evidence(captioner, case, str(report.model.get("name")), asked.methods)
     evidence = with_earlier(found, out / evidence_path(report.case_id))
@@ -121,7 +130,7 @@ def _same_bag(summary: SlideSummary, out: Path, path: Path) -> FeatureBag:
 
 def _read_again(captioner: SlideCaptioner, bags: Sequence[FeatureBag], report: Report, path: Path) -> ReadCase:
     """Let the model read the case, and see that it gives the text the probability that its writer gave it."""
-    read = read_case(report.case_id, bags)
+    read = captioner.read(report.case_id, bags)
     with torch.no_grad():
         visual = see_case(captioner, read).visual
         logprobs = report_logprobs(captioner, visual[None], report.token_ids)[0].double().cpu()
@@ -131,7 +140,8 @@ def _read_again(captioner: SlideCaptioner, bags: Sequence[FeatureBag], report: R
             f"{path}: the model gives its text {mean:.3f} nats per token, but the model that wrote it gave it "
             f"{report.mean_logprob:.3f}; name that one with --model, or write the report again"
         )
-    return ReadCase(read, slides_of(bags), report.text, report.token_ids, logprobs.tolist())
+    slides = slides_of(bags, None if read.rows is None else read.rows.numpy())
+    return ReadCase(read, slides, report.text, report.token_ids, logprobs.tolist())
 
 
 def _read_slides(

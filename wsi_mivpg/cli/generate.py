@@ -141,14 +141,13 @@ def _lines(
 def _read(captioner: "SlideCaptioner", case: "Case", *, zeroed: bool) -> "CaseBags":
     """Open a case's bags and check them against the model; zeroed, its features are zeros of the same number."""
     from wsi_mivpg.bags import FeatureBag
-    from wsi_mivpg.captioner import read_case
 
     if not case.bag_paths:
         raise CohortError(f"case {case.case_id!r} has no bag; extract its slides, or import the cohort with --bags")
     bags = [FeatureBag.open(path) for path in case.bag_paths]
     for bag in bags:
         captioner.check_bag(bag)
-    read = read_case(case.case_id, bags)
+    read = captioner.read(case.case_id, bags)
     if zeroed:
         import torch
 

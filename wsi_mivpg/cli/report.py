@@ -1,9 +1,12 @@
-"""``wsi-mivpg report``: slides or bags to written reports, one page per case.
+"""``wsi-mivpg report``: slides, bags or a manifest of cases to written reports, one page per case.
 
-Slides become bags first, with the encoder that the model names; then all cases are read by the model. What is
-drawn beside the text comes from `case_files`.
+Slides become bags, with the encoder that the model names, while cases whose bags are there are written about. The run
+itself is `case_run`.
 """
 
+import json
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,26 +15,27 @@ import typer
 from wsi_mivpg.cli import console
 from wsi_mivpg.cli.inputs import (
     FastDecodeOption,
-    Inputs,
     MppCsvOption,
     MppOption,
     ReaderOption,
-    TissueOption,
-    collect,
-    extract_all,
     slide_settings,
     write_failures,
 )
-from wsi_mivpg.errors import ModelError, WsiMivpgError
+from wsi_mivpg.errors import ModelError
 
 if TYPE_CHECKING:
-    from wsi_mivpg.captioner import SlideCaptioner
-    from wsi_mivpg.cli.case_files import CaseInput, WrittenCase
+    from wsi_mivpg.captioner import CaptionerConfig, SlideCaptioner
+    from wsi_mivpg.cli.case_inputs import CaseInput
+    from wsi_mivpg.cli.case_run import Tally
+    from wsi_mivpg.cli.case_texts import Asked
+    from wsi_mivpg.cli.inputs import Inputs
     from wsi_mivpg.extraction import SlideSettings
+    from wsi_mivpg.reports import Records
 
 EXAMPLES = (
     "Examples: wsi-mivpg report slide.svs --out out/report · "
     "wsi-mivpg report slides/ --model my_model --out out/report · "
+    "wsi-mivpg report cases.jsonl --split test --model my_model --out out/report · "
     "wsi-mivpg report bags/ --out out/report --json"
 )
 DEMO = "demo"
@@ -40,44 +44,124 @@ DEMO = "demo"
 def report(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT...", help="Slides, feature bags (.h5), folders of them, a CSV, or addresses."),
+        typer.Argument(
+            metavar="INPUT...",
+            help="Slides, bags (.h5), folders of them, addresses, or a manifest of cases (.jsonl, .csv, .parquet).",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for pages, reports.jsonl and bags.")],
     model: Annotated[
         str, typer.Option(help="'demo' (in the package), a folder that train wrote, or an id on the hub.")
     ] = DEMO,
+    split: Annotated[str | None, typer.Option(help="Of a manifest, the cases of this split only.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="What to ask in place of the model's own prompt.")] = None,
     mpp: MppOption = None,
     mpp_csv: MppCsvOption = None,
     reader: ReaderOption = None,
     fast_decode: FastDecodeOption = False,
-    tissue: TissueOption = "otsu",
+    tissue: Annotated[
+        str | None,
+        typer.Option(
+            help="otsu, hsv, none, FILE.geojson, a folder of <slide>.geojson, or an installed segmenter; default the "
+            "model's."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make bags again that are there.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Cases written about at once.")] = 16,
+    seed: Annotated[int, typer.Option(help="For models that write by sampling.")] = 0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on with bags unlike those of the training; the report says so.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make bags and reports again that are there.")] = False,
     evidence: Annotated[
         bool, typer.Option("--evidence/--no-evidence", help="Find and test what supports each sentence.")
     ] = True,
+    pages: Annotated[bool, typer.Option("--pages/--no-pages", help="Draw a page of each case.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the reports as JSON.")] = False,
 ) -> None:
-    """Write a report for each slide or bag: one HTML page and JSON file per case, reports.jsonl, and index.html."""
-    console.writable_folder(out)
-    settings = slide_settings(mpp, mpp_csv, reader, fast_decode, tissue)
-    found = collect(inputs, bags_too=True)
-    written: list[WrittenCase] = []
-    if len(found):
-        captioner = load_model(model, device)
-        cases = _of_bags(found) + _extracted(found, captioner, out, device, settings, overwrite)
-        written = _write_cases(captioner, model, cases, out, settings, evidence, found)
-    write_failures(out, found)
-    if written:
-        from wsi_mivpg.cli.case_files import write_overview
+    """Write a report for each case: one HTML page and JSON file, a line in reports.jsonl, reports.csv and index.html.
 
-        write_overview(out, written, found.failures)
-    reports = [case.report for case in written]
-    text = "\n".join(f"{one.case_id}: {one.text}" for one in reports)
-    if written:
-        payload = [one.model_dump(mode="json") for one in reports]
-        console.result(payload, f"{text}\n\n{out / 'index.html'}", as_json=as_json)
-    console.finish(len(written), len(found.failures))
+    Stop it at any time; the same command goes on. A case that is there with the same model, bags and settings is kept.
+    """
+    if split not in (None, "train", "val", "test"):
+        raise typer.BadParameter(f"{split!r} is not train, val or test", param_hint="--split")
+    console.writable_folder(out)
+    settings = slide_settings(mpp, mpp_csv, reader, fast_decode, tissue or "otsu")
+    from wsi_mivpg.cli.case_inputs import find_cases
+    from wsi_mivpg.cli.case_texts import Asked
+
+    cases, found = find_cases(inputs, out / "bags", split)
+    if not cases:
+        write_failures(out, found)
+        console.finish(0, len(found.failures))
+        return
+    captioner = load_model(model, device)
+    from wsi_mivpg.evidence import DEFAULT_METHOD
+    from wsi_mivpg.reports import held_records
+
+    asked = Asked(
+        model,
+        out,
+        _as_trained(settings, captioner.config, keep_segmenter=tissue is not None),
+        DEFAULT_METHOD if evidence else None,
+        pages,
+        prompt,
+        seed,
+        batch_size,
+        force,
+    )
+    with held_records(out) as records:
+        tally = _run(captioner, cases, asked, device, records, found, overwrite=overwrite)
+        done = {*tally.written, *tally.kept}
+        if done:
+            _print(records, done, out, as_json)
+    console.finish(len(done), len(found.failures))
+
+
+def _run(
+    captioner: "SlideCaptioner",
+    cases: "list[CaseInput]",
+    asked: "Asked",
+    device: str,
+    records: "Records",
+    found: "Inputs",
+    *,
+    overwrite: bool,
+) -> "Tally":
+    """Report on all cases; the overview and failures.csv are written also where the run is stopped."""
+    from wsi_mivpg.cli.case_extraction import extracting
+    from wsi_mivpg.cli.case_run import report_on
+    from wsi_mivpg.reports import write_overview
+
+    config = captioner.config
+    making = extracting(
+        cases,
+        asked.out / "bags",
+        encoder=config.encoder or "efficientnet-lite0",
+        tile_px=config.tile_px,
+        tile_mpp=config.target_mpp,
+        device=device,
+        settings=asked.slide_settings,
+        overwrite=overwrite,
+    )
+    try:
+        with (
+            console.stop_on_sigterm(),
+            console.progress("report") as advance,
+            captioner.asked(asked.prompt),
+            making as extraction,
+        ):
+            tally = report_on(captioner, cases, extraction, asked, records, found.fail, advance, again=overwrite)
+    finally:
+        write_failures(asked.out, found)
+        if len(records):
+            write_overview(asked.out, records, found.failures)
+    if extraction is not None and extraction.summary is not None:
+        for part in extraction.summary.throughput:
+            if part.n_tiles:
+                console.note(part.described)
+    console.note(tally.described)
+    return tally
 
 
 def load_model(model: str, device: str) -> "SlideCaptioner":
@@ -100,63 +184,27 @@ def load_model(model: str, device: str) -> "SlideCaptioner":
     return captioner
 
 
-def _of_bags(found: Inputs) -> "list[CaseInput]":
-    """Return each bag as a case; one that is no bag is noted."""
-    from wsi_mivpg.bags import FeatureBag
-    from wsi_mivpg.cli.case_files import CaseInput
+def _as_trained(settings: "SlideSettings", config: "CaptionerConfig", *, keep_segmenter: bool) -> "SlideSettings":
+    """Return settings that find tissue as the model's bags have it, where that can be done again."""
+    if config.tissue is None:
+        return settings
+    from wsi_mivpg.tissue import method_named
 
-    cases = []
-    for path in found.bags:
-        try:
-            cases.append(CaseInput(FeatureBag.open(path).slide_id, [path]))
-        except WsiMivpgError as problem:
-            found.fail(str(path), problem)
-    return cases
+    method = None if keep_segmenter else method_named(config.tissue["segmenter"])
+    return replace(settings, tissue=method or settings.tissue, min_tissue=config.tissue["min_tissue"])
 
 
-def _extracted(
-    found: Inputs, captioner: "SlideCaptioner", out: Path, device: str, settings: "SlideSettings", overwrite: bool
-) -> "list[CaseInput]":
-    """Make the bags of all slides with the encoder that the model was trained on."""
-    if not found.slides:
-        return []
-    from wsi_mivpg.cli.case_files import CaseInput
+def _print(records: "Records", done: Collection[str], out: Path, as_json: bool) -> None:
+    """Print the reports of this run's cases, one after the other: all of them may not fit into memory."""
+    from wsi_mivpg.reports import iterate_jsonl
 
-    slides = {slide.slide_id: slide for slide in found.slides}
-    results = extract_all(
-        found,
-        out / "bags",
-        encoder=captioner.config.encoder or "efficientnet-lite0",
-        device=device,
-        settings=settings,
-        overwrite=overwrite,
-    )
-    return [
-        CaseInput(made.slide_id, [made.bag_path], {made.slide_id: slides[made.slide_id]}, made.seconds)
-        for made in results
-    ]
-
-
-def _write_cases(
-    captioner: "SlideCaptioner",
-    model: str,
-    cases: "list[CaseInput]",
-    out: Path,
-    settings: "SlideSettings",
-    evidence: bool,
-    found: Inputs,
-) -> "list[WrittenCase]":
-    """Read each case by the model and write its page; a case that fails is noted and the others go on."""
-    from wsi_mivpg.cli.case_files import describe_case
-    from wsi_mivpg.evidence import DEFAULT_METHOD
-
-    method = DEFAULT_METHOD if evidence else None
-    written = []
-    with console.progress("report") as advance:
-        for number, case in enumerate(cases, 1):
-            try:
-                written.append(describe_case(captioner, model, case, out, settings, method))
-            except WsiMivpgError as problem:
-                found.fail(case.shown, problem)
-            advance(number, len(cases), case.case_id)
-    return written
+    reports = (one for one in iterate_jsonl(records.path) if one.case_id in done)
+    if not as_json:
+        for one in reports:
+            print(f"{one.case_id}: {one.shown_text}")
+        print(f"\n{out / 'index.html'}")
+        return
+    for number, one in enumerate(reports):
+        text = json.dumps(one.model_dump(mode="json"), indent=2, ensure_ascii=False)
+        print("," if number else "[", text, sep="\n")
+    print("]")

@@ -53,15 +53,23 @@ class SlideTiles:
         return max(int(reach[0]), 1), max(int(reach[1]), 1)
 
 
-def slides_of(bags: Sequence[FeatureBag]) -> tuple[SlideTiles, ...]:
-    """Return the slides of a case in the order of its maps, which is `read_case`'s; bags without tiles are left out."""
+def slides_of(bags: Sequence[FeatureBag], rows: npt.NDArray[np.int64] | None = None) -> tuple[SlideTiles, ...]:
+    """Return the slides of a case in the order of its maps, which is `read_case`'s; those without tiles are left out.
+
+    Args:
+        bags: of the case.
+        rows: (M,), ascending: which of all the bags' tiles were read, where a limit left some out.
+    """
     found: list[SlideTiles] = []
-    first = 0
+    first = start = 0
     for bag in bags:
-        if not len(bag):
+        coords = bag.coords
+        if rows is not None:
+            coords = coords[rows[(rows >= start) & (rows < start + len(bag))] - start]
+        start += len(bag)
+        if not len(coords):
             continue
         side = bag.tile_size_l0 if bag.coords_known else None
-        size = bag.slide_size_px
-        found.append(SlideTiles(bag.slide_id, first, bag.coords, side, size))
-        first += len(bag)
+        found.append(SlideTiles(bag.slide_id, first, coords, side, bag.slide_size_px))
+        first += len(coords)
     return tuple(found)

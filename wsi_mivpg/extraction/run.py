@@ -65,6 +65,7 @@ def extract_many(
     threads: int | None = None,
     overwrite: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
+    on_settled: Callable[[str, ExtractionResult | str], None] | None = None,
     ledger: Ledger | None = None,
     raise_errors: bool = False,
 ) -> ExtractionSummary:
@@ -84,6 +85,8 @@ def extract_many(
         threads: cores to use; default all that this process may.
         overwrite: replace bags that were made with other settings.
         on_progress: called often, from several threads.
+        on_settled: called once a slide's bags are there (kept or done) with its id and result, or with the reason why
+            there are none; from several threads. With encoders that take different tiles, once for each kind.
         ledger: of `out_dir`; by default a new one.
         raise_errors: raise the first slide's error instead of recording it.
 
@@ -98,7 +101,7 @@ def extract_many(
     ledger = ledger or Ledger(out_dir)
     folders = bag_folders(out_dir, encoders)
     with Claims(out_dir) as claims:
-        run = _Run(slides, settings, overwrite, claims, ledger, on_progress, raise_errors)
+        run = _Run(slides, settings, overwrite, claims, ledger, on_progress, on_settled, raise_errors)
         try:
             for choice, positions in same_tiles(encoders, tiles).items():
                 run.go([encoders[i] for i in positions], [folders[i] for i in positions], choice, batch_size, threads)
@@ -121,6 +124,7 @@ class _Run:
         claims: Claims,
         ledger: Ledger,
         on_progress: Callable[[Progress], None] | None,
+        on_settled: Callable[[str, ExtractionResult | str], None] | None,
         raise_errors: bool,
     ) -> None:
         self._slides = slides
@@ -130,6 +134,7 @@ class _Run:
         self._claims = claims
         self._ledger = ledger
         self._on_progress = on_progress
+        self._on_settled = on_settled or (lambda slide_id, outcome: None)
         self._raise_errors = raise_errors
         self._results: dict[str, ExtractionResult] = {}
         self._failures: dict[str, Failure] = {}
@@ -299,6 +304,7 @@ class _Run:
                 "; ".join(notes),
             )
         )
+        self._on_settled(slide.slide_id, self._results[slide.slide_id])
 
     def _fail(self, slide: SlideInput, error: WsiMivpgError) -> None:
         """Record a slide's failure. What cannot be written stops the run: it would fail every slide after it."""
@@ -307,11 +313,14 @@ class _Run:
             raise error
         self._failures[slide.slide_id] = Failure(slide.shown, str(error))
         self._ledger.record(StatusRow(slide.slide_id, slide.shown, slide.case_id, "failed", message=str(error)))
+        self._on_settled(slide.slide_id, str(error))
 
     def _note_elsewhere(self, slide: SlideInput) -> None:
         holder = self._claims.holder(slide.slide_id) or "another run"
         self._elsewhere[slide.slide_id] = holder
         self._ledger.record(StatusRow(slide.slide_id, slide.shown, slide.case_id, "elsewhere", message=holder))
+        reason = f"{slide.shown}: another run extracts it ({holder}); run again when it is done"
+        self._on_settled(slide.slide_id, reason)
 
     def _report_progress(self, task: SlideTask) -> None:
         if self._on_progress is not None:

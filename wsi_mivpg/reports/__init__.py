@@ -5,7 +5,9 @@ Knows no slide reader and no model; it is given text, figures and pictures.
 
 from wsi_mivpg.reports.dicom_uids import DicomInstance, dicom_instance
 from wsi_mivpg.reports.html import case_page, file_name, index_page, render_case, write_case
+from wsi_mivpg.reports.overview import write_overview, write_thumbnail
 from wsi_mivpg.reports.panel import SlidePanel
+from wsi_mivpg.reports.records import REPORTS, Records, held_records
 from wsi_mivpg.reports.report import (
     DISCLAIMER,
     NOT_ASSESSABLE,
@@ -18,6 +20,7 @@ from wsi_mivpg.reports.report import (
     Sentence,
     SlideSummary,
     TopTile,
+    iterate_jsonl,
     read_json,
     read_jsonl,
     write_json,
@@ -28,6 +31,7 @@ from wsi_mivpg.reports.zoom import ZOOM_BYTES, ZoomLevel, zoom_levels
 __all__ = [
     "DISCLAIMER",
     "NOT_ASSESSABLE",
+    "REPORTS",
     "ZOOM_BYTES",
     "Consensus",
     "DicomInstance",
@@ -35,6 +39,7 @@ __all__ = [
     "FieldValue",
     "Gate",
     "Provenance",
+    "Records",
     "Report",
     "Sentence",
     "SlidePanel",
@@ -44,12 +49,16 @@ __all__ = [
     "case_page",
     "dicom_instance",
     "file_name",
+    "held_records",
     "index_page",
+    "iterate_jsonl",
     "read_json",
     "read_jsonl",
     "render_case",
     "write_case",
     "write_json",
     "write_jsonl",
+    "write_overview",
+    "write_thumbnail",
     "zoom_levels",
 ]

@@ -1,13 +1,13 @@
-"""Self-contained HTML pages: one per case, and an index of all cases.
+"""HTML pages: one per case, which holds all that it shows, and an index of all cases, with pictures beside it.
 
-A page needs no network and no other file. All text is escaped; the only scripts are the package's own and the
+A page needs no network. All text is escaped; the only scripts are the package's own and the
 bundled OpenSeadragon, named by their hashes in the page's content security policy.
 """
 
 import base64
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -22,11 +22,9 @@ from wsi_mivpg.colour_map import STOPS
 from wsi_mivpg.reports.case_view import page_data, panel_view, tile_views
 from wsi_mivpg.reports.origin import made_by
 from wsi_mivpg.reports.panel import SlidePanel
-from wsi_mivpg.reports.pictures import jpeg_uri, shrunk
 from wsi_mivpg.reports.report import DISCLAIMER, Report
 from wsi_mivpg.reports.support import pieces, supports
 
-_INDEX_THUMBNAIL_PX = 360
 _CASE_SCRIPTS = ("templates/slide.js", "templates/tile.js", "templates/case.js")
 
 
@@ -67,28 +65,27 @@ def render_case(report: Report, panels: Sequence[SlidePanel]) -> str:
 
 
 def index_page(
-    reports: Sequence[Report],
-    failures: Mapping[str, str],
-    thumbnails: Mapping[str, NDArray[np.uint8]] | None = None,
-) -> str:
-    """Return the page that lists every case, and every input that failed (name -> reason).
+    reports: Iterable[Report], n_reports: int, failures: Mapping[str, str], pictures: Callable[[str], str | None]
+) -> Iterator[str]:
+    """Yield the page that lists every case, and every input that failed (name -> reason), piece by piece.
 
     Args:
-        reports: linked to `file_name(case_id)` in the same folder.
+        reports: linked to `file_name(case_id)` in the same folder; read one after the other, none is kept.
+        n_reports: how many they are.
         failures: what gave no report, and why.
-        thumbnails: case_id -> uint8 (H, W, 3); cases without one are listed without a picture.
+        pictures: case_id -> the address of its picture, relative to the page; None where there is none.
     """
-    pictures = {name: jpeg_uri(shrunk(image, _INDEX_THUMBNAIL_PX)) for name, image in (thumbnails or {}).items()}
     return (
         _environment()
         .get_template("index.html.j2")
-        .render(
+        .generate(
             reports=reports,
+            n_reports=n_reports,
             failures=failures,
             pictures=pictures,
-            disclaimer=reports[0].disclaimer if reports else DISCLAIMER,
-            styles=_read("templates/style.css"),
-            scripts=[],
+            disclaimer=DISCLAIMER,
+            styles=_read("templates/style.css", "templates/index.css"),
+            scripts=[_read("templates/index.js")] if n_reports else [],
         )
     )
 

@@ -15,6 +15,11 @@ def jpeg_uri(image: NDArray[np.uint8]) -> str:
     return _uri(image, "jpeg", quality=90)
 
 
+def jpeg_bytes(image: NDArray[np.uint8], quality: int = 90) -> bytes:
+    """Return uint8 (h, w, 3) as a JPEG file."""
+    return _encoded(image, "jpeg", quality=quality)
+
+
 def png_uri(image: NDArray[np.uint8]) -> str:
     """Return a data URI of uint8 (h, w, 4), exact."""
     return _uri(image, "png")
@@ -43,6 +48,10 @@ def scale_bar(width_px: int, mpp: float) -> dict[str, Any]:
 
 
 def _uri(image: NDArray[np.uint8], kind: str, **options: Any) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(_encoded(image, kind, **options)).decode()}"
+
+
+def _encoded(image: NDArray[np.uint8], kind: str, **options: Any) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(image)).save(stream, kind, **options)
-    return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return stream.getvalue()

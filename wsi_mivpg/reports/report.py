@@ -3,7 +3,7 @@
 One line of the file is one report; reading checks every field, so a page can trust what it shows.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, Literal, Self
 
@@ -49,11 +49,13 @@ class SlideSummary(_Frozen):
     top_share: float | None = None
     """Share (0..1) of this slide's attention that lies on its most attended tenth of tiles."""
     n_read: int | None = None
-    """Tiles that the model read, where a limit on the case's instances left some out."""
+    """Tiles that the model read: all, unless a limit on the case's instances left some out."""
     contribution: float | None = None
     """Share (0..1) of the case's attention that lies on this slide."""
     dicom: DicomInstance | None = None
     """Of a DICOM slide whose bag states them."""
+    stain: str | None = None
+    """As the manifest names it."""
 
 
 class TopTile(_Frozen):
@@ -254,13 +256,23 @@ def write_jsonl(path: Path, reports: Iterable[Report]) -> None:
 
 
 def read_jsonl(path: Path) -> list[Report]:
-    """Read the reports that `write_jsonl` wrote.
+    """Read the reports that `write_jsonl` or a run wrote.
 
     Raises:
-        TextsError: the file is missing, or a line is not a report; the message names the line.
+        TextsError: the file is missing or a line is not a report; the message names the line.
     """
-    lines = _text(path).split("\n")
-    return [parse_report(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    return list(iterate_jsonl(path))
+
+
+def iterate_jsonl(path: Path) -> Iterator[Report]:
+    """Read one report after the other, and hold none; raises what `read_jsonl` raises."""
+    try:
+        with path.open(encoding="utf-8", newline="\n") as stream:
+            for number, line in enumerate(stream, 1):
+                if line.strip():
+                    yield parse_report(line, f"{path}, line {number}")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TextsError(f"cannot read a report from {path}: {error}") from error
 
 
 def _text(path: Path) -> str:

@@ -76,6 +76,12 @@ def provenance_name(method: str) -> str:
     return _BUILT_IN[method][0] if method in _BUILT_IN else f"plugin:{method}"
 
 
+def method_named(provenance: str) -> str | None:
+    """Return the method that `provenance_name` calls so; None where there is none here, as for what somebody drew."""
+    methods = [*_BUILT_IN, *(point.name for point in entry_points(group=PLUGIN_GROUP))]
+    return next((method for method in methods if provenance_name(method) == provenance), None)
+
+
 def _plugged_in(name: str) -> Segmenter:
     installed: dict[str, EntryPoint] = {point.name: point for point in entry_points(group=PLUGIN_GROUP)}
     if name not in installed:

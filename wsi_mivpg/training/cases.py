@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from wsi_mivpg.bags import CONTRACT, FeatureBag, agree, require_contract
+from wsi_mivpg.captioner import tissue_settings
 from wsi_mivpg.cohorts.case import Case
 from wsi_mivpg.cohorts.checks import leaks_between_splits
 from wsi_mivpg.cohorts.findings import Finding
@@ -23,6 +25,7 @@ class Cohort:
         train, val: cases of these splits, reports prepared.
         others: how many cases of each other split were left alone.
         bag: one of the bags, for what all have in common.
+        tissue: how their tissue was found, as `CaptionerConfig.tissue`; None where it differs or is not stated.
         leaks: what the recipe lets pass.
     """
 
@@ -31,6 +34,7 @@ class Cohort:
     others: dict[str, int]
     bag: FeatureBag
     leaks: list[Finding]
+    tissue: dict[str, Any] | None = None
 
 
 def usable(recipe: Recipe, cases: Sequence[Case]) -> Cohort:
@@ -67,7 +71,8 @@ def usable(recipe: Recipe, cases: Sequence[Case]) -> Cohort:
     for case in cases:
         if case.split not in ("train", "val"):
             others[case.split or "none"] = others.get(case.split or "none", 0) + 1
-    return Cohort(prepared(recipe, train), prepared(recipe, val), others, bag, leaks)
+    tissue = common_tissue([*train, *val])
+    return Cohort(prepared(recipe, train), prepared(recipe, val), others, bag, leaks, tissue)
 
 
 def prepared(recipe: Recipe, cases: Sequence[Case]) -> list[Case]:
@@ -107,6 +112,12 @@ def made_alike(cases: Sequence[Case]) -> FeatureBag:
                     f"extract all slides alike"
                 )
     return first
+
+
+def common_tissue(cases: Sequence[Case]) -> dict[str, Any] | None:
+    """Return how the tissue of all bags was found; None where that differs or some bag does not say."""
+    settings = [tissue_settings(FeatureBag.open(path)) for case in cases for path in case.bag_paths]
+    return settings[0] if all(one == settings[0] for one in settings) else None
 
 
 def listed(names: Sequence[str]) -> str:

@@ -9,7 +9,6 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from wsi_mivpg.captioner import Generated, SlideCaptioner
-from wsi_mivpg.captioner.inputs import read_case
 from wsi_mivpg.cohorts.case import Case
 from wsi_mivpg.evaluation import cider, extract_fields, text_scores
 from wsi_mivpg.training.data import Example
@@ -56,7 +55,7 @@ class WrittenReports:
         share = range(process.process_index, len(self.cases), process.num_processes)
         captioner.train(False)
         own = captioner.generate(
-            [read_case(self.examples[index].case_id, self.examples[index].bags) for index in share], seed=self.seed
+            [captioner.read(self.examples[index].case_id, self.examples[index].bags) for index in share], seed=self.seed
         )
         pairs = [(index, _record(made)) for index, made in zip(share, own, strict=True)]
         made = dict(gather_object(pairs) if process.num_processes > 1 else pairs)

@@ -76,6 +76,10 @@ class ModelSettings(Section):
     """A longer training report is refused, never cut. The end token counts."""
     generation: dict[str, Any] = {}
     """How this model writes unless it is asked otherwise: arguments of Hugging Face's `GenerationConfig`."""
+    max_instances: int | None = Field(default=None, ge=1)
+    """Most instances of a case that the model reads when it writes, a fair share of each slide; none for all."""
+    stain: str | None = "H&E"
+    """Of the slides; the model warns of others where a manifest names them. None: any."""
     demonstration: bool = False
 
 

@@ -131,7 +131,7 @@ def _train(
     if sharded() and (recipe.alignment.steps or recipe.selection.metric != "loss"):
         raise RecipeError("FSDP has no alignment and writes no reports; set alignment.steps=0 selection.metric=loss")
     set_seed(recipe.seed)
-    captioner = new_captioner(recipe, cohort.bag)
+    captioner = new_captioner(recipe, cohort.bag, cohort.tissue)
     limit = recipe.model.max_report_tokens
     examples, val_examples = (load_examples(some, captioner, limit) for some in (cohort.train, cohort.val))
     if checkpoint is None:
@@ -172,15 +172,15 @@ def _train(
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 
-def new_captioner(recipe: Recipe, bag: FeatureBag) -> SlideCaptioner:
-    """Build the untrained model of a recipe."""
-    config = captioner_config(recipe, bag)
+def new_captioner(recipe: Recipe, bag: FeatureBag, tissue: dict[str, Any] | None = None) -> SlideCaptioner:
+    """Build the untrained model of a recipe for bags such as this one, whose tissue was found so."""
+    config = captioner_config(recipe, bag, tissue)
     if recipe.model.from_blip2 is None:
         return SlideCaptioner.create(config)
     return SlideCaptioner.from_blip2(recipe.model.from_blip2, config=config)
 
 
-def captioner_config(recipe: Recipe, bag: FeatureBag) -> CaptionerConfig:
+def captioner_config(recipe: Recipe, bag: FeatureBag, tissue: dict[str, Any] | None = None) -> CaptionerConfig:
     """Return the model's configuration: the recipe's model and the contract with the bags.
 
     Raises:
@@ -207,11 +207,14 @@ def captioner_config(recipe: Recipe, bag: FeatureBag) -> CaptionerConfig:
         max_new_tokens=model.max_new_tokens,
         max_report_tokens=model.max_report_tokens,
         generation=model.generation,
+        max_instances=model.max_instances,
         encoder=bag.encoder,
         encoder_weights_sha256=bag.encoder_weights_sha256,
         feature_dim=bag.feature_dim,
         target_mpp=bag.target_mpp,
         tile_px=bag.tile_px,
+        tissue=tissue,
+        stain=model.stain,
         demonstration=model.demonstration,
     )
 
