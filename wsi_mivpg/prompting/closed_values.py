@@ -48,7 +48,9 @@ def resolved(part: Any, root: dict[str, Any], where: str) -> Any:
     while isinstance(part, dict) and "$ref" in part and not part.keys() - _ANNOTATIONS - {"$ref"}:
         reference = part["$ref"]
         if not reference.startswith("#/") or reference in seen:
-            raise PromptError(f"{where}: $ref {reference!r} must lead to a definition in the same file, as #/$defs/name")
+            raise PromptError(
+                f"{where}: $ref {reference!r} must lead to a definition in the same file, as #/$defs/name"
+            )
         seen.add(reference)
         part = root
         for step in reference[2:].split("/"):

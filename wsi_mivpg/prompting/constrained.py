@@ -123,7 +123,9 @@ def _write(
             more[row] = [token]
         reading.append(more)
     return [
-        Written(tuple(ids[row]), logprobs[row], matcher.is_accepting(), tuple(sorted(turns[row], reverse=True)[:BRANCHES]))
+        Written(
+            tuple(ids[row]), logprobs[row], matcher.is_accepting(), tuple(sorted(turns[row], reverse=True)[:BRANCHES])
+        )
         for row, matcher in enumerate(matchers)
     ]
 

@@ -57,9 +57,7 @@ class Filled:
     seen: Seen
 
 
-def fill(
-    captioner: SlideCaptioner, bags: Sequence[CaseBags], schema: FieldSchema, batch_size: int = 8
-) -> list[Filled]:
+def fill(captioner: SlideCaptioner, bags: Sequence[CaseBags], schema: FieldSchema, batch_size: int = 8) -> list[Filled]:
     """Fill a schema for each case, and make its text.
 
     Args:
@@ -116,7 +114,11 @@ def _fill_field(
 def _closed_field(field: Field, best: int, probabilities: list[float]) -> FilledField:
     values = field.values or ()
     others = sorted(
-        ((value, share) for place, (value, share) in enumerate(zip(values, probabilities, strict=True)) if place != best),
+        (
+            (value, share)
+            for place, (value, share) in enumerate(zip(values, probabilities, strict=True))
+            if place != best
+        ),
         key=lambda pair: -pair[1],
     )
     return FilledField(field.name, values[best], probabilities[best], tuple(others), exact=True)

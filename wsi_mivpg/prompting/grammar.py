@@ -92,7 +92,7 @@ def check_grammar(schema: dict[str, Any], where: str) -> None:
 
 def _grammar(schema: dict[str, Any], end: str) -> str:
     spaced = json.dumps({**schema, "x-guidance": _SPACING}, ensure_ascii=False)
-    lark = f"%llguidance {{}}\nstart: \" \" value {json.dumps(end)}\nvalue: %json {spaced}\n"
+    lark = f'%llguidance {{}}\nstart: " " value {json.dumps(end)}\nvalue: %json {spaced}\n'
     return str(llguidance.LLMatcher.grammar_from_lark(lark))
 
 

@@ -50,7 +50,9 @@ def check_template(name: str, template: str, fields: "Sequence[Field]") -> None:
         named = meta.find_undeclared_variables(environment.parse(template))
     except TemplateError as error:
         line = getattr(error, "lineno", None)
-        raise PromptError(f"the template of {name} is malformed{f' in line {line}' if line else ''}: {error}") from error
+        raise PromptError(
+            f"the template of {name} is malformed{f' in line {line}' if line else ''}: {error}"
+        ) from error
     known = {field.path[0] for field in fields} | {"fields"}
     if unknown := sorted(named - known - set(environment.globals)):
         raise PromptError(
