@@ -11,6 +11,7 @@ import typer
 
 from wsi_mivpg import __version__
 from wsi_mivpg.cli import (
+    ask,
     bags,
     cohorts,
     console,
@@ -63,6 +64,7 @@ app.command("explain", epilog=explain.EXAMPLES)(explain.explain)
 app.command("view", epilog=view.EXAMPLES)(view.view)
 app.command("train", epilog=train.EXAMPLES)(train.train)
 app.command("generate", epilog=generate.EXAMPLES)(generate.generate)
+app.command("ask", epilog=ask.EXAMPLES)(ask.ask)
 app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.add_typer(bags.app, name="bags")
 app.add_typer(cohorts.app, name="cohorts")

@@ -76,9 +76,9 @@ def find_open(
     found = []
     for row, one in enumerate(greedy):
         # Two ways may share their tokens where a branch is null itself.
-        ways = {way.ids: way for way in (one, *(o for o, place in zip(others, places, strict=True) if place == row))}
+        of_row = [other for other, place in zip(others, places, strict=True) if place == row]
         probabilities: dict[str, float] = {}
-        for way in ways.values():
+        for way in {way.ids: way for way in (one, *of_row)}.values():
             text = _json(vocabulary, way, end)
             if text is not None:
                 probabilities[text] = probabilities.get(text, 0.0) + math.exp(way.logprob)

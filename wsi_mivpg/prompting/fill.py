@@ -160,6 +160,6 @@ def _refuse_nan(reading: DecoderReading | EncoderDecoderReading, seen: Sequence[
     wrong = reading.last.isnan().any(dim=1)
     if wrong.any():
         raise ModelError(
-            f"case {seen[int(wrong.nonzero()[0, 0])].case_id!r}: the language model computes NaN; hold it in bfloat16 or "
-            "float32 rather than float16, or go back to an earlier checkpoint"
+            f"case {seen[int(wrong.nonzero()[0, 0])].case_id!r}: the language model computes NaN; hold it in bfloat16 "
+            "or float32 rather than float16, or go back to an earlier checkpoint"
         )

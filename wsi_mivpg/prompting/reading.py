@@ -1,7 +1,7 @@
 """What a language model has read of several rows so far, and how likely each continuation is.
 
-Tokens in, log-probabilities out. A decoder keeps what it computed of the rows' beginnings, so that a hundred values of a
-field cost their own tokens alone; an encoder-decoder keeps its encoder's side and reads the little that was written anew.
+Tokens in, log-probabilities out. A decoder keeps what it computed of the rows' beginnings, so that a hundred values of
+a field cost their own tokens alone; an encoder-decoder keeps its encoder's side and reads what was written anew.
 """
 
 import copy

@@ -1,10 +1,10 @@
-"""From values to text: a Jinja template that says the same of the same values, in a sandbox, since users bring their own."""
+"""From values to text: a Jinja template that says the same of the same values, in a sandbox: users bring their own."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import StrictUndefined, TemplateError, meta
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from wsi_mivpg.errors import PromptError
 
@@ -34,7 +34,7 @@ def render(name: str, template: str, values: dict[str, Any], fields: dict[str, A
     """
     try:
         text = _environment().from_string(template).render({**values, "fields": fields})
-    except (TemplateError, SecurityError, TypeError, ValueError, ArithmeticError) as error:
+    except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
         raise PromptError(f"the template of {name} cannot be filled: {error}") from error
     return "\n".join(" ".join(line.split()) for line in text.strip().split("\n"))
 
