@@ -17,6 +17,7 @@ COMMANDS = (
     ["explain"],
     ["view"],
     ["train"],
+    ["ask"],
     ["generate"],
     ["evaluate"],
     ["cohorts", "virtual"],

@@ -26,7 +26,7 @@ from wsi_mivpg.cli import (
     train,
     view,
 )
-from wsi_mivpg.errors import RecipeError, WsiMivpgError
+from wsi_mivpg.errors import PromptError, RecipeError, WsiMivpgError
 
 app = typer.Typer(
     name="wsi-mivpg",
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="wsi-mivpg")
     except WsiMivpgError as problem:
         console.error(problem)
-        sys.exit(console.WRONG_USAGE if isinstance(problem, RecipeError) else console.NOTHING_USABLE)
+        sys.exit(console.WRONG_USAGE if isinstance(problem, RecipeError | PromptError) else console.NOTHING_USABLE)
 
 
 if __name__ == "__main__":

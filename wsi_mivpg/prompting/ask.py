@@ -99,7 +99,7 @@ def ask(
         raise ModelError("ask needs evaluation mode; call .eval() first")
     with torch.no_grad():
         seen = [see(captioner, case) for case in cases]
-        blank = [see(captioner, _zeroed(case)) for case in cases] if prior else []
+        blank = [see(captioner, zeroed(case)) for case in cases] if prior else []
     answers: dict[tuple[int, int], Answer] = {}
     for column, question in enumerate(questions):
         listed = orders(len(question.choices), max_orders, seed)
@@ -110,6 +110,11 @@ def ask(
         for row, (one, logprobs, of_nothing) in enumerate(zip(seen, scored, without, strict=True)):
             answers[row, column] = summarise(one.case_id, question, logprobs, lengths, of_nothing)
     return [answers[row, column] for row in range(len(seen)) for column in range(len(questions))]
+
+
+def zeroed(case: CaseBags) -> CaseBags:
+    """Return a case of as many instances whose features are all zero: a slide that says nothing."""
+    return replace(case, instances=torch.zeros(len(case), case.instances.shape[1]))
 
 
 def summarise(
@@ -175,10 +180,6 @@ def _score(
                 )
             logprobs.append(sums)
     return [np.array(logprobs[start : start + len(ids)]) for start in range(0, len(rows), len(ids))]
-
-
-def _zeroed(case: CaseBags) -> CaseBags:
-    return replace(case, instances=torch.zeros(len(case), case.instances.shape[1]))
 
 
 def _shares(logprobs: Scores) -> Scores:
