@@ -1,11 +1,11 @@
 """Structured reports: each field of a schema filled for each case, with its probability, and a text made of the values.
 
 A field whose values can be counted is scored whole, value by value; others are written under their grammar
-(`constrained`). The JSON around the values is never the model's to choose.
+(`constrained`). What stands around the values, JSON or a report's words, is never the model's to choose.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from wsi_mivpg.errors import ModelError
 from wsi_mivpg.prompting.constrained import find_open, parsed
 from wsi_mivpg.prompting.grammar import Vocabulary
 from wsi_mivpg.prompting.reading import DecoderReading, EncoderDecoderReading, start_reading
-from wsi_mivpg.prompting.schema import Field, FieldSchema, as_json, literals, nested
+from wsi_mivpg.prompting.schema import Field, FieldSchema, literals, nested
 from wsi_mivpg.prompting.template import render
 
 MAX_VALUE_TOKENS = 48
@@ -74,8 +74,9 @@ def fill(captioner: SlideCaptioner, bags: Sequence[CaseBags], schema: FieldSchem
     if captioner.training:
         raise ModelError("fill needs evaluation mode; call .eval() first")
     vocabulary = Vocabulary.of(captioner)
+    parts = _parts(captioner, schema)
     prompt = captioner.wording.prompt_ids(schema.prompt(captioner.config.prompt))
-    captioner.check_length(len(prompt), _most_tokens(vocabulary, schema))
+    captioner.check_length(len(prompt), _most_tokens(vocabulary, parts))
     with torch.no_grad():
         seen = [see(captioner, case) for case in bags]
     done: list[Filled] = []
@@ -83,45 +84,82 @@ def fill(captioner: SlideCaptioner, bags: Sequence[CaseBags], schema: FieldSchem
         batch = seen[start : start + batch_size]
         reading = start_reading(captioner, [one.visual for one in batch], [prompt] * len(batch))
         _refuse_nan(reading, batch)
-        columns = [_fill_field(reading, vocabulary, *part) for part in _parts(schema)]
-        done += [_filled(schema, one, list(row)) for one, row in zip(batch, zip(*columns, strict=True), strict=True)]
+        columns = [_fill_field(reading, vocabulary, part, schema.sentence is not None) for part in parts]
+        rows = [_until_the_full_stop(list(row)) for row in zip(*columns, strict=True)]
+        done += [_filled(schema, one, row) for one, row in zip(batch, rows, strict=True)]
     return done
 
 
-def _parts(schema: FieldSchema) -> Iterator[tuple[str, Field, str]]:
-    """Yield for each field the JSON before it, and the sign behind it, which begins the JSON before the next."""
+@dataclass(frozen=True)
+class _Part:
+    """A field in its place: the text before it, the space that goes with its value, and the sign that ends it."""
+
+    before: str
+    field: Field
+    space: str
+    end: str
+
+    def writings(self) -> list[tuple[int, str]]:
+        """Return the place of each value among the field's, with each text that may stand for it.
+
+        A wording with a full stop brings its own end, which is the report's.
+        """
+        return [
+            (place, f"{self.space}{text}{'' if text.endswith('.') else self.end}")
+            for place, texts in enumerate(self.field.wordings)
+            for text in texts
+        ]
+
+
+def _parts(captioner: SlideCaptioner, schema: FieldSchema) -> list[_Part]:
     texts = literals(schema)
+    wording = captioner.wording
+    if schema.sentence is not None and wording.template is None and not wording.encoder_decoder:
+        texts[0] = f" {texts[0]}"  # it goes on from the prompt's last word, as reports were taught
+    parts = []
     for place, field in enumerate(schema.fields):
-        yield texts[place][1 if place else 0 :], field, texts[place + 1][0]
+        before = texts[place][1 if place else 0 :]
+        plain = before.removesuffix(" ")
+        parts.append(_Part(plain, field, before[len(plain) :], texts[place + 1][0]))
+    return parts
 
 
 def _fill_field(
-    reading: DecoderReading | EncoderDecoderReading, vocabulary: Vocabulary, before: str, field: Field, end: str
-) -> list[FilledField]:
-    """Find one field's value for each row, and let the language model read it as its own."""
-    reading.append([vocabulary.ids(before)] * len(reading.last))
+    reading: DecoderReading | EncoderDecoderReading, vocabulary: Vocabulary, part: _Part, in_words: bool
+) -> list[tuple[FilledField, bool]]:
+    """Find one field's value for each row, and let the language model read it as its own.
+
+    Returns:
+        for each row the field, and whether its wording ended the report.
+    """
+    field = part.field
+    if part.before:
+        reading.append([vocabulary.ids(part.before)] * len(reading.last))
     if field.values is None:
-        found = find_open(reading, vocabulary, field, end, MAX_VALUE_TOKENS)
+        found = find_open(reading, vocabulary, field, part.end, MAX_VALUE_TOKENS)
         reading.append([one.ids for one in found])
-        return [_open_field(field, one.text, one.probabilities) for one in found]
-    candidates = [vocabulary.ids(f" {as_json(value)}{end}") for value in field.values]
-    probabilities = [_softmax([float(one.sum()) for one in row]) for row in reading.score(candidates)]
-    best = [max(range(len(row)), key=row.__getitem__) for row in probabilities]
-    reading.append([candidates[place] for place in best])
-    return [_closed_field(field, place, row) for place, row in zip(best, probabilities, strict=True)]
+        return [(_open_field(field, one.text, one.probabilities), False) for one in found]
+    writings = part.writings()
+    candidates = [vocabulary.ids(text) for _, text in writings]
+    filled, chosen = [], []
+    for scored in reading.score(candidates):
+        shares = _softmax([float(tokens.sum()) for tokens in scored])
+        of_value = [0.0] * len(field.values)
+        for (place, _), share in zip(writings, shares, strict=True):
+            of_value[place] += share
+        best = max(range(len(of_value)), key=of_value.__getitem__)
+        likeliest = max((n for n, (place, _) in enumerate(writings) if place == best), key=shares.__getitem__)
+        chosen.append(candidates[likeliest])
+        ended = in_words and writings[likeliest][1].endswith(".")
+        filled.append((_counted_field(field, best, of_value), ended))
+    reading.append(chosen)
+    return filled
 
 
-def _closed_field(field: Field, best: int, probabilities: list[float]) -> FilledField:
-    values = field.values or ()
-    others = sorted(
-        (
-            (value, share)
-            for place, (value, share) in enumerate(zip(values, probabilities, strict=True))
-            if place != best
-        ),
-        key=lambda pair: -pair[1],
-    )
-    return FilledField(field.name, values[best], probabilities[best], tuple(others), exact=True)
+def _counted_field(field: Field, best: int, probabilities: list[float]) -> FilledField:
+    pairs = list(zip(field.values or (), probabilities, strict=True))
+    others = sorted((pair for place, pair in enumerate(pairs) if place != best), key=_share)
+    return FilledField(field.name, *pairs[best], tuple(others), exact=True)
 
 
 def _open_field(field: Field, text: str | None, probabilities: dict[str, float]) -> FilledField:
@@ -133,6 +171,17 @@ def _open_field(field: Field, text: str | None, probabilities: dict[str, float])
 
 def _share(pair: tuple[Any, float]) -> float:
     return -pair[1]
+
+
+def _until_the_full_stop(fields: Sequence[tuple[FilledField, bool]]) -> list[FilledField]:
+    """Return a row's fields; what would stand behind the report's end is null, as surely as the report ends there."""
+    kept: list[FilledField] = []
+    sure = None
+    for field, ended in fields:
+        kept.append(field if sure is None else FilledField(field.name, None, sure, (), exact=True))
+        if ended and sure is None:
+            sure = field.probability
+    return kept
 
 
 def _filled(schema: FieldSchema, seen: Seen, fields: list[FilledField]) -> Filled:
@@ -147,13 +196,12 @@ def _softmax(logprobs: list[float]) -> list[float]:
     return [share / sum(shares) for share in shares]
 
 
-def _most_tokens(vocabulary: Vocabulary, schema: FieldSchema) -> int:
+def _most_tokens(vocabulary: Vocabulary, parts: Sequence[_Part]) -> int:
     """Return the most tokens that a filled schema can have."""
-    total = 0
-    for before, field, end in _parts(schema):
-        lengths = [len(vocabulary.ids(f" {as_json(value)}{end}")) for value in field.values or ()]
-        total += len(vocabulary.ids(before)) + max(lengths, default=MAX_VALUE_TOKENS)
-    return total
+    values = [
+        max((len(vocabulary.ids(text)) for _, text in part.writings()), default=MAX_VALUE_TOKENS) for part in parts
+    ]
+    return sum(values) + sum(len(vocabulary.ids(part.before)) for part in parts)
 
 
 def _refuse_nan(reading: DecoderReading | EncoderDecoderReading, seen: Sequence[Seen]) -> None:

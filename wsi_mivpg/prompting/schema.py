@@ -15,6 +15,7 @@ from wsi_mivpg.atomic import canonical_hash
 from wsi_mivpg.errors import PromptError
 from wsi_mivpg.prompting.closed_values import closed_values, resolved
 from wsi_mivpg.prompting.template import GENERIC, check_template
+from wsi_mivpg.prompting.wordings import SENTENCE, around, sentence_of, wordings_of
 
 SHIPPED = ("biopsy", "resection", "virtual-biopsy")
 NULL = {"type": "null"}
@@ -33,12 +34,14 @@ class Field:
         path: its names, from the outermost object inwards.
         schema: what it may be, null included; with the definitions that it refers to.
         values: all that it may be, null the last; None where they cannot be counted.
+        wordings: of each of `values`, how it may be written.
         description: of the schema, for the prompt.
     """
 
     path: tuple[str, ...]
     schema: dict[str, Any]
     values: tuple[Any, ...] | None
+    wordings: tuple[tuple[str, ...], ...]
     description: str
 
     @property
@@ -57,6 +60,7 @@ class FieldSchema:
         nullable: the same with null allowed in every field; what is filled in is valid under it.
         fields: in the order in which they are written.
         template: Jinja text that makes a report of the values.
+        sentence: of the model's own reports, with the fields in it, where they are asked for so; else JSON is.
     """
 
     name: str
@@ -64,6 +68,7 @@ class FieldSchema:
     nullable: dict[str, Any]
     fields: tuple[Field, ...]
     template: str
+    sentence: str | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -71,7 +76,9 @@ class FieldSchema:
         return canonical_hash([self.document, self.template])
 
     def prompt(self, own: str) -> str:
-        """Return what a model is asked, after the words of its own prompt."""
+        """Return what a model is asked: its own prompt, and where it is to answer in JSON, which fields."""
+        if self.sentence is not None:
+            return own
         lines = [f"- {field.name}{f': {field.description}' if field.description else ''}" for field in self.fields]
         return "\n".join([own, "Answer as JSON with these fields, null where something cannot be told:", *lines])
 
@@ -124,11 +131,18 @@ def parse_schema(name: str, text: str, template: str = GENERIC) -> FieldSchema:
         raise PromptError(f"{name}: at {place}: {error.message}; see https://json-schema.org") from error
     fields: list[Field] = []
     nullable = {**document, "properties": _group(name, document, document, (), fields)}
-    return FieldSchema(name, document, nullable, tuple(fields), template)
+    sentence = sentence_of(document, [field.name for field in fields], name)
+    if sentence is not None and (uncounted := [field.name for field in fields if field.values is None]):
+        raise PromptError(
+            f"{name}: field {uncounted[0]}: with {SENTENCE}, every field needs values that can be counted"
+        )
+    return FieldSchema(name, document, nullable, tuple(fields), template, sentence)
 
 
 def literals(schema: FieldSchema) -> list[str]:
-    """Return the JSON text around the values: before the first, between each two, and after the last."""
+    """Return the text around the values: before the first, between each two, and after the last."""
+    if schema.sentence is not None:
+        return around(schema.sentence)
     texts, before = [], ""
     for inside in _walk(schema.fields):
         if isinstance(inside, str):
@@ -169,7 +183,7 @@ def _walk(fields: tuple[Field, ...]) -> Iterator[str | Field]:
             yield ", "
         for group in groups[depth:]:
             yield f"{as_json(group)}: {{"
-        yield f"{as_json(field.path[-1])}:"
+        yield f"{as_json(field.path[-1])}: "
         yield field
         open_groups, first = groups, False
     yield "}" * (len(open_groups) + 1)
@@ -210,7 +224,11 @@ def _field(name: str, root: dict[str, Any], given: Any, path: tuple[str, ...]) -
     schema = {"anyOf": [given, NULL]} | {key: root[key] for key in ("$defs", "definitions") if key in root}
     values = closed_values(given, schema, where)
     description = given.get("description") or given.get("title") or "" if isinstance(given, dict) else ""
-    field = Field(path, schema, values, " ".join(description.split()))
+    wordings: tuple[tuple[str, ...], ...] = ()
+    if values is not None:
+        in_words = SENTENCE in root
+        wordings = wordings_of(given, values, where) if in_words else tuple((as_json(value),) for value in values)
+    field = Field(path, schema, values, wordings, " ".join(description.split()))
     if values is None:
         from wsi_mivpg.prompting.grammar import check_grammar
 

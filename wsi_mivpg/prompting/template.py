@@ -63,8 +63,6 @@ def check_template(name: str, template: str, fields: "Sequence[Field]") -> None:
 def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["text"] = _text
-    environment.filters["listed"] = _listed
-    environment.filters["present"] = _present
     return environment
 
 
@@ -77,14 +75,3 @@ def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_text(one)}" for name, one in value.items()) or "none"
     return "not assessable" if value is None else str(value)
-
-
-def _listed(values: Sequence[str]) -> str:
-    """Write "a", "a and b", "a, b and c"."""
-    words = list(values)
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
-def _present(values: dict[str, Any]) -> list[str]:
-    """Return the names, with spaces, of what is true in a group."""
-    return [name.replace("_", " ") for name, value in values.items() if value is True]
