@@ -133,7 +133,6 @@ def test_nothing_is_asked_behind_a_wording_that_ends_the_report(captioner: Slide
 
 def test_a_case_is_filled_alike_whatever_stands_beside_it(captioner: SlideCaptioner, cases: list[CaseBags]):
     schema = schema_of(
-        size={"type": "number", "minimum": 0, "maximum": 99},
         site={"type": "string", "maxLength": 6},
         margin={"type": "object", "properties": {"free": {"type": "boolean"}}},
     )
@@ -154,7 +153,7 @@ def test_what_the_slide_shows_changes_probabilities(captioner: SlideCaptioner, c
 
 
 def test_a_value_without_end_becomes_null_and_says_so(captioner: SlideCaptioner, cases: list[CaseBags]):
-    schema = schema_of(**{name: {"type": "string", "minLength": 200} for name in "abc"})
+    schema = schema_of(**{name: {"type": "string", "minLength": 200} for name in "ab"})
     fields = [field for one in fill(captioner, cases, schema) for field in one.fields]
     assert {field.value for field in fields} == {None}
     assert {field.cut for field in fields} == {True, False}  # a string was begun, or null was the choice
@@ -178,7 +177,7 @@ def test_fill_refuses_what_it_cannot_do(captioner: SlideCaptioner, cases: list[C
         fill(captioner_of("opt"), cases[:1], load_schema("biopsy"))
     nothing = CaseBags("broken", torch.full((3, 12), torch.nan), (3,))
     with pytest.raises(ModelError, match="'broken'"):
-        fill(captioner, [nothing], schema_of(a={"type": "boolean"}))
+        fill(captioner, [nothing], schema_of(a={"type": "string"}))
     captioner.train()
     try:
         with pytest.raises(ModelError, match="evaluation mode"):

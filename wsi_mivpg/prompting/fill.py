@@ -83,8 +83,11 @@ def fill(captioner: SlideCaptioner, bags: Sequence[CaseBags], schema: FieldSchem
     for start in range(0, len(seen), batch_size):
         batch = seen[start : start + batch_size]
         reading = start_reading(captioner, [one.visual for one in batch], [prompt] * len(batch))
+        columns = []
+        for part in parts:
+            _refuse_nan(reading, batch)
+            columns.append(_fill_field(reading, vocabulary, part, schema.sentence is not None))
         _refuse_nan(reading, batch)
-        columns = [_fill_field(reading, vocabulary, part, schema.sentence is not None) for part in parts]
         rows = [_until_the_full_stop(list(row)) for row in zip(*columns, strict=True)]
         done += [_filled(schema, one, row) for one, row in zip(batch, rows, strict=True)]
     return done

@@ -78,15 +78,11 @@ class DecoderReading:
             some = candidates[start : start + at_once]
             places = [row for row in range(len(self.mask)) for _ in some]
             ids = list(some) * len(self.mask)
-            first = self.last[places]
             before = [row[:-1] for row in ids]
-            if any(before):
-                rest = self.rows(places)._read(before).float().log_softmax(-1)
-                logprobs = torch.cat([first[:, None], rest], dim=1)
-            else:
-                logprobs = first[:, None]
-            for row, one in zip(places, _chosen(logprobs, ids), strict=True):
-                scored[row].append(one)
+            rest = self.rows(places)._read(before) if any(before) else None
+            for number, (row, tokens) in enumerate(zip(places, ids, strict=True)):
+                first = self.last[row, tokens[0]].cpu()[None]
+                scored[row].append(first if rest is None else torch.cat([first, _chosen(rest[number], tokens[1:])]))
         return scored
 
     @torch.no_grad()
@@ -149,9 +145,9 @@ class EncoderDecoderReading:
         scored: list[list[Tensor]] = [[] for _ in self.written]
         for ids in candidates:
             wholes = [[*row, *ids] for row in self.written]
-            logprobs = self._read(wholes).float().log_softmax(-1)
+            logits = self._read(wholes)
             for row, before in enumerate(self.written):
-                scored[row] += _chosen(logprobs[row : row + 1, len(before) :], [ids])
+                scored[row].append(_chosen(logits[row, len(before) :], ids))
         return scored
 
     def _next(self) -> Tensor:
@@ -179,9 +175,7 @@ def _positions(mask: Tensor) -> Tensor:
     return (mask.cumsum(dim=1) - 1).clamp(min=0)
 
 
-def _chosen(logprobs: Tensor, ids: Sequence[Ids]) -> list[Tensor]:
-    """Return the entries of (B, T, vocabulary) that belong to each row's tokens."""
-    return [
-        logprobs[row, torch.arange(len(tokens)), torch.tensor(list(tokens), device=logprobs.device)].cpu()
-        for row, tokens in enumerate(ids)
-    ]
+def _chosen(logits: Tensor, ids: Ids) -> Tensor:
+    """Return the log-probability of each token from its row of logits (T or more, vocabulary), on the CPU."""
+    logprobs = logits[: len(ids)].float().log_softmax(-1)
+    return logprobs[torch.arange(len(ids)), torch.tensor(list(ids), dtype=torch.long)].cpu()
