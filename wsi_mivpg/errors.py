@@ -55,3 +55,7 @@ class EvidenceError(WsiMivpgError):
 
 class ViewError(WsiMivpgError):
     """The viewer cannot show what it was given, or what it needs is not installed."""
+
+
+class PromptError(WsiMivpgError):
+    """A schema of fields, its template, a question or a list of sections is malformed or not supported."""

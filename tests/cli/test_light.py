@@ -18,6 +18,7 @@ COMMANDS = (
     ["export"],
     ["view"],
     ["train"],
+    ["ask"],
     ["generate"],
     ["evaluate"],
     ["cohorts", "virtual"],

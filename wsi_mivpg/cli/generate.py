@@ -1,27 +1,23 @@
 """``wsi-mivpg generate``: the texts of a manifest's cases, one line each, to be scored by ``evaluate``.
 
-Texts alone: pages with pictures and evidence are what ``report`` writes.
+Texts alone: pages with pictures and evidence are what ``report`` writes. How they are asked for is in `generate_lines`.
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from wsi_mivpg.cli import console
-from wsi_mivpg.errors import CohortError, WsiMivpgError
-
-if TYPE_CHECKING:
-    from wsi_mivpg.captioner import CaseBags, SlideCaptioner
-    from wsi_mivpg.cohorts.case import Case
+from wsi_mivpg.errors import CohortError
 
 EXAMPLES = (
     "Examples: wsi-mivpg generate split.jsonl --split test --model out/model --out predictions.jsonl · "
     "wsi-mivpg generate split.jsonl --split test --model out/model --control shuffled --out shuffled.jsonl · "
+    "wsi-mivpg generate split.jsonl --model out/model --fields biopsy --out fields.jsonl · "
+    "wsi-mivpg generate split.jsonl --model out/model --sections 'Specimen;Final diagnosis' --out sections.jsonl · "
     "wsi-mivpg evaluate predictions.jsonl split.jsonl --split test"
 )
 
@@ -38,6 +34,17 @@ def generate(
     model: Annotated[str, typer.Option(help="'demo', or a folder that `wsi-mivpg train` wrote.")],
     out: Annotated[Path, typer.Option(help="Texts, JSON Lines: case_id, text, mean_logprob, flags.")],
     split: Annotated[str | None, typer.Option(help="The cases of this split only.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="What to ask, in place of the model's own prompt.")] = None,
+    sections: Annotated[
+        str | None, typer.Option(help="Ask for sections with these headers, ; between them, and take the text apart.")
+    ] = None,
+    fields: Annotated[
+        str | None,
+        typer.Option(help="Fill a schema: biopsy, resection, virtual-biopsy, or a JSON Schema as a .json file."),
+    ] = None,
+    template: Annotated[
+        Path | None, typer.Option(help="With --fields: Jinja file that makes the text of the values.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Cases at once.")] = 8,
     seed: Annotated[int | None, typer.Option(help="For models that write by sampling.")] = None,
     control: Annotated[
@@ -54,6 +61,10 @@ def generate(
 
     if split not in (None, "train", "val", "test"):
         raise typer.BadParameter(f"{split!r} is not train, val or test", param_hint="--split")
+    if fields is not None and (prompt is not None or sections is not None or stream):
+        raise typer.BadParameter("goes without --prompt, --sections and --stream", param_hint="--fields")
+    if template is not None and fields is None:
+        raise typer.BadParameter("needs --fields, whose values it tells", param_hint="--template")
     cases = [case for case in read_manifest(manifest) if split in (None, case.split)]
     if not cases:
         raise CohortError(f"{manifest}: no case of split {split!r}; `wsi-mivpg cohorts split` makes splits")
@@ -65,91 +76,20 @@ def generate(
         from wsi_mivpg.cohorts.controls import with_other_slides
 
         cases = with_other_slides(cases, seed=seed or 0)
+    wanted = [name for name in (sections or "").split(";") if name.strip()] if sections is not None else None
+    schema = None
+    if fields is not None:
+        from wsi_mivpg.prompting import load_schema
+
+        schema = load_schema(fields, template)
     captioner = load_model(model, device)
-    lines, failures = _written(captioner, cases, batch_size, seed, stream, zeroed=control is Control.zeroed)
+    from wsi_mivpg.cli.generate_lines import Asked, written
+
+    asked = Asked(prompt, wanted, schema, stream, zeroed=control is Control.zeroed)
+    lines, failures = written(captioner, cases, asked, batch_size, seed)
     write_text(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     if lines:
         shown = [] if stream else [f"{line['case_id']}: {line['text']}" for line in lines]
         text = "\n".join([*shown, "", str(out)])
         console.result({"texts": lines, "failures": failures}, text, as_json=as_json)
     console.finish(len(lines), len(failures))
-
-
-def _written(
-    captioner: "SlideCaptioner",
-    cases: "list[Case]",
-    batch_size: int,
-    seed: int | None,
-    stream: bool,
-    *,
-    zeroed: bool,
-) -> tuple[list[dict[str, object]], dict[str, str]]:
-    """Return a line for each case that could be read and written about, and case id -> problem for the others."""
-    lines: list[dict[str, object]] = []
-    failures: dict[str, str] = {}
-
-    def fail(case_id: str, problem: WsiMivpgError) -> None:
-        failures[case_id] = str(problem)
-        console.error(problem)
-
-    with console.progress("generate") as advance:
-        for start in range(0, len(cases), batch_size):
-            read = []
-            for case in cases[start : start + batch_size]:
-                try:
-                    read.append(_read(captioner, case, zeroed=zeroed))
-                except WsiMivpgError as problem:
-                    fail(case.case_id, problem)
-            lines += _lines(captioner, read, seed, stream, fail)
-            advance(min(start + batch_size, len(cases)), len(cases), cases[start].case_id)
-    return lines, failures
-
-
-def _lines(
-    captioner: "SlideCaptioner",
-    read: "list[CaseBags]",
-    seed: int | None,
-    stream: bool,
-    fail: Callable[[str, WsiMivpgError], None],
-) -> list[dict[str, object]]:
-    """Write about these cases together; where one of them cannot be written about, each alone."""
-    if not read:
-        return []
-    streamer = None
-    if stream:
-        from transformers import TextStreamer
-
-        streamer = TextStreamer(captioner.tokenizer, skip_prompt=True, skip_special_tokens=True)
-    try:
-        made = captioner.generate(read, batch_size=len(read), seed=seed, streamer=streamer)
-    except WsiMivpgError as problem:
-        if len(read) > 1:
-            return [line for case in read for line in _lines(captioner, [case], seed, stream, fail)]
-        fail(read[0].case_id, problem)
-        return []
-    return [
-        {
-            "case_id": one.case_id,
-            "text": one.text,
-            "mean_logprob": round(float(one.mean_logprob), 4),
-            "flags": list(one.flags),
-        }
-        for one in made
-    ]
-
-
-def _read(captioner: "SlideCaptioner", case: "Case", *, zeroed: bool) -> "CaseBags":
-    """Open a case's bags and check them against the model; zeroed, its features are zeros of the same number."""
-    from wsi_mivpg.bags import FeatureBag
-
-    if not case.bag_paths:
-        raise CohortError(f"case {case.case_id!r} has no bag; extract its slides, or import the cohort with --bags")
-    bags = [FeatureBag.open(path) for path in case.bag_paths]
-    for bag in bags:
-        captioner.check_bag(bag)
-    read = captioner.read(case.case_id, bags)
-    if zeroed:
-        import torch
-
-        return replace(read, instances=torch.zeros(len(read), bags[0].feature_dim))
-    return read

@@ -11,6 +11,7 @@ import typer
 
 from wsi_mivpg import __version__
 from wsi_mivpg.cli import (
+    ask,
     bags,
     cohorts,
     console,
@@ -26,7 +27,7 @@ from wsi_mivpg.cli import (
     train,
     view,
 )
-from wsi_mivpg.errors import RecipeError, WsiMivpgError
+from wsi_mivpg.errors import PromptError, RecipeError, WsiMivpgError
 
 app = typer.Typer(
     name="wsi-mivpg",
@@ -65,6 +66,7 @@ app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("view", epilog=view.EXAMPLES)(view.view)
 app.command("train", epilog=train.EXAMPLES)(train.train)
 app.command("generate", epilog=generate.EXAMPLES)(generate.generate)
+app.command("ask", epilog=ask.EXAMPLES)(ask.ask)
 app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.add_typer(bags.app, name="bags")
 app.add_typer(cohorts.app, name="cohorts")
@@ -83,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="wsi-mivpg")
     except WsiMivpgError as problem:
         console.error(problem)
-        sys.exit(console.WRONG_USAGE if isinstance(problem, RecipeError) else console.NOTHING_USABLE)
+        sys.exit(console.WRONG_USAGE if isinstance(problem, RecipeError | PromptError) else console.NOTHING_USABLE)
 
 
 if __name__ == "__main__":

@@ -78,17 +78,30 @@ def section_names() -> tuple[str, ...]:
     return tuple(_data()["headers"])
 
 
-def split_sections(text: str) -> list[Section]:
+def section_name(header: str) -> str:
+    """Return the section that a header opens; of one that is not known, the header itself in lower case."""
+    plain = " ".join(header.lower().split())
+    known = _name_of(plain)
+    return plain if known == _UNKNOWN else known
+
+
+def split_sections(text: str, more: tuple[str, ...] = ()) -> list[Section]:
     """Split a report at its headers; joined again (`header` + `body`), the sections are the text.
 
     A header stands at the start of a line, with a colon, a dash or nothing behind it, or begins a sentence and has a
     colon. Where the text is not all in capitals, a line's unknown header in capitals ends a section too.
+
+    Args:
+        text: the report.
+        more: headers that count as well.
     """
+    own = {" ".join(header.lower().split()) for header in more}
     found: list[tuple[int, int, str]] = []
-    for match in _header_pattern(_in_capitals(text)).finditer(text):
+    for match in _header_pattern(_in_capitals(text), more).finditer(text):
         name, lead = _name_of(match["header"]), match.start("lead")
         at_line_start = lead == 0 or text[lead - 1] == "\n"
-        if at_line_start or (name != _UNKNOWN and match["end"] == ":" and match["header"][0].isupper()):
+        known = name != _UNKNOWN or " ".join(match["header"].lower().split()) in own
+        if at_line_start or (known and match["end"] == ":" and match["header"][0].isupper()):
             found.append((lead, match.end(), name))
     sections = [Section("", "", text[: found[0][0] if found else len(text)])]
     ends = [*(start for start, _, _ in found[1:]), len(text)]
@@ -207,9 +220,10 @@ def _data() -> dict[str, Any]:
     return tomllib.loads(text)
 
 
-@lru_cache(maxsize=2)
-def _header_pattern(capitals: bool) -> re.Pattern[str]:
-    known = sorted((header for headers in _data()["headers"].values() for header in headers), key=len, reverse=True)
+@lru_cache(maxsize=16)
+def _header_pattern(capitals: bool, more: tuple[str, ...]) -> re.Pattern[str]:
+    listed = [header for headers in _data()["headers"].values() for header in headers]
+    known = sorted([*listed, *(" ".join(header.split()) for header in more)], key=len, reverse=True)
     every = "|".join(re.escape(header).replace(r"\ ", r"[ \t]+") for header in known)
     lead = r"(?P<lead>(?:^[ \t]*(?:(?:[A-H]|\d{1,2})[.)][ \t]*)?|(?<=[.;!?])[ \t]+))"
     # Without a colon a header has its line for itself; with a dash, the dash stands between spaces.
