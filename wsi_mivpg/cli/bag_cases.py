@@ -56,14 +56,13 @@ def read_bags(captioner: "SlideCaptioner", case: Case) -> "CaseBags":
         ModelError: a bag was made with other settings than the model's.
     """
     from wsi_mivpg.bags import FeatureBag
-    from wsi_mivpg.captioner import read_case
 
     if not case.bag_paths:
         raise CohortError(f"case {case.case_id!r} has no bag; extract its slides, or import the cohort with --bags")
     bags = [FeatureBag.open(path) for path in case.bag_paths]
     for bag in bags:
         captioner.check_bag(bag)
-    return read_case(case.case_id, bags)
+    return captioner.read(case.case_id, bags)
 
 
 def in_batches(
