@@ -17,6 +17,7 @@ COMMANDS = (
     ["explain"],
     ["view"],
     ["train"],
+    ["calibrate"],
     ["generate"],
     ["evaluate"],
     ["cohorts", "virtual"],

@@ -12,6 +12,7 @@ import typer
 from wsi_mivpg import __version__
 from wsi_mivpg.cli import (
     bags,
+    calibrate,
     cohorts,
     console,
     doctor,
@@ -62,6 +63,7 @@ app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("explain", epilog=explain.EXAMPLES)(explain.explain)
 app.command("view", epilog=view.EXAMPLES)(view.view)
 app.command("train", epilog=train.EXAMPLES)(train.train)
+app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command("generate", epilog=generate.EXAMPLES)(generate.generate)
 app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.add_typer(bags.app, name="bags")
