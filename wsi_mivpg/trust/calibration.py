@@ -23,7 +23,7 @@ from wsi_mivpg.trust.distribution import TrainingCases, fit_training_cases, pool
 from wsi_mivpg.trust.figures import calibration_error
 from wsi_mivpg.trust.gates import ALONE, WITH_SAMPLES, Threshold, TrustGates, Written, sentence_features, values_of
 
-OTHERS = 8
+OTHERS = 6
 """Slides whose visual prompts stand for what else a report could have been written about."""
 MOST_REFUSED = 0.05
 SAMPLING: dict[str, Any] = {"do_sample": True, "temperature": 0.7, "top_p": 0.95}

@@ -13,7 +13,7 @@ _NUMBER = r"\d+(?:[.,]\d+)*"
 _UNIT = r"(?:%|percent\b|per cent\b|(?:cm|mm|µm|um|μm)(?:2|²)?\b)"
 _PATTERNS = (
     # Percentages, sizes of up to three sides, ranges.
-    rf"[<>≤≥~]?\s?{_NUMBER}\s?{_UNIT}?(?:\s?(?:-|–|to|x|×)\s?{_NUMBER}\s?{_UNIT}?)*",
+    rf"[<>≤≥~]?\s?{_NUMBER}\s?{_UNIT}?(?:\s?(?:-|–|to|x|×|\+|=)\s?{_NUMBER}\s?{_UNIT}?)*",
     # 2 of 14 nodes, 3 / 14.
     rf"{_NUMBER}\s?(?:/|of|out of)\s?{_NUMBER}",
     # Written counts of what is counted.
