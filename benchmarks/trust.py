@@ -1,6 +1,6 @@
 """What the trust gates catch: held-out virtual slides, right ones and spoilt, swapped and foreign ones.
 
-    python benchmarks/trust.py [--out out/trust] [--model wsi_mivpg/demo_model] [--samples 3] [--calibrate] [--install]
+    python benchmarks/trust.py [--out out/trust] [--model wsi_mivpg/demo_model] [--samples 0] [--calibrate] [--install]
 
 `--calibrate` runs `wsi-mivpg calibrate` on the validation cases first, which writes into the model's folder. Rows are
 kept one by one, so that the script resumes; `--fresh` forgets them. `--install` copies the tables into `docs/trust.md`.
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("wsi_mivpg/demo_model"))
     parser.add_argument("--shared", type=Path, default=Path("../shared/data"))
     parser.add_argument("--cases", type=int, default=40, help="held-out virtual slides")
-    parser.add_argument("--samples", type=int, default=3, help="further texts of each case, for agreement")
+    parser.add_argument("--samples", type=int, default=0, help="further texts of each case, for agreement")
     parser.add_argument("--calibrate", action="store_true", help="calibrate the model on the validation cases first")
     parser.add_argument("--fresh", action="store_true", help="measure all rows again")
     parser.add_argument("--install", action="store_true", help="copy the tables into docs/trust.md")
@@ -73,7 +73,7 @@ def measured(arguments: Any, gates: TrustGates, held_out: list[Case], rows_file:
     captioner = SlideCaptioner.from_pretrained(arguments.model)
     own = [read_case_of(captioner, case) for case in held_out]
     conditions: list[tuple[str, list[CaseBags], bool]] = [(RIGHT, own, False), ("another slide's report", own, True)]
-    conditions += [(how, [spoilt(bags, how, place) for place, bags in enumerate(own[::2])], False) for how in SPOILT]
+    conditions += [(how, [spoilt(bags, how, place) for place, bags in enumerate(own[::4])], False) for how in SPOILT]
     conditions += [
         (kind, found, False) for kind, found in foreign(arguments.out / "data", arguments.shared, held_out).items()
     ]
@@ -108,9 +108,12 @@ def assessed(
     """Return margins of all gates, and the sentences' confidence and truth, without samples and with them."""
     place, agreed = choose([one.text for one in drawn])
     row: dict[str, Any] = {}
-    for name, made, samples in (("alone", drawn[0], None), ("sampled", drawn[place], drawn)):
+    texts: list[tuple[str, Generated, list[Generated]]] = [("alone", drawn[0], [])]
+    if len(drawn) > 1:
+        texts.append(("sampled", drawn[place], drawn))
+    for name, made, samples in texts:
         cut = sentences_of(captioner, made.token_ids, made.text)
-        others = [one for one in samples or () if one is not made]
+        others = [one for one in samples if one is not made]
         written = Written(
             token_ids=made.token_ids,
             sentences=tuple(text for text, _ in cut),
@@ -141,23 +144,28 @@ def detection(rows: list[dict[str, Any]]) -> str:
     groups = [(kind, [row for row in rows if row["condition"] == kind]) for kind in kinds]
     groups.append(("**all of these**", [row for row in rows if row["condition"] in kinds]))
     for kind, found in groups:
-        figures = [_auroc(right, found, gate) for gate in (*GATES, None)]
+        figures = [_shown(_auroc(right, found, gate)) for gate in (*GATES, None)]
         refused = np.mean([not row["alone"]["supported"] for row in found])
-        lines.append(f"| {kind} | {len(found)} | {' | '.join(f'{one:.3f}' for one in figures)} | {refused:.0%} |")
-    alone, sampled = (sum(not row[how]["supported"] for row in right) for how in ("alone", "sampled"))
-    said = f"Of {len(right)} held-out reports with the right diagnosis {alone} are refused, and {sampled} with samples."
+        lines.append(f"| {kind} | {len(found)} | {' | '.join(figures)} | {refused:.0%} |")
+    alone = sum(not row["alone"]["supported"] for row in right)
+    said = f"Of {len(right)} held-out reports with the right diagnosis {alone} are refused."
     return "\n".join([*lines, "", said])
 
 
 def _auroc(right: list[dict[str, Any]], found: list[dict[str, Any]], gate: str | None) -> float:
     """AUROC of one gate, or of the two that need no samples together: the smaller of their margins."""
 
-    def margin(row: dict[str, Any]) -> float:
-        if gate is not None:
-            return float(row["sampled" if gate == "agreement" else "alone"]["margins"][gate])
-        return float(min(row["alone"]["margins"].values()))
+    how = "sampled" if gate == "agreement" else "alone"
 
-    return auroc([-margin(row) for row in found], [-margin(row) for row in right])
+    def worse(rows: list[dict[str, Any]]) -> list[float]:
+        margins = [row[how]["margins"] for row in rows if how in row]
+        return [-(min(one.values()) if gate is None else one[gate]) for one in margins]
+
+    return auroc(worse(found), worse(right))
+
+
+def _shown(figure: float) -> str:
+    return "–" if np.isnan(figure) else f"{figure:.3f}"
 
 
 def sentences(rows: list[dict[str, Any]]) -> str:
@@ -166,6 +174,8 @@ def sentences(rows: list[dict[str, Any]]) -> str:
     lines.append("|---|---|---|---|---|---|---|")
     for how in ("alone", "sampled"):
         confidence, labels = _sentences(rows, how)
+        if not labels:
+            continue
         risks = risk_coverage(confidence, labels)
         area = auroc(
             [one for one, good in zip(confidence, labels, strict=True) if good],
@@ -206,7 +216,7 @@ def _sentences(rows: list[dict[str, Any]], how: str) -> tuple[list[float], list[
     pairs = [
         (confidence, right)
         for row in rows
-        if row["condition"] == RIGHT
+        if row["condition"] == RIGHT and how in row
         for confidence, right in zip(row[how]["confidence"], row[how]["sentences_right"], strict=True)
         if confidence is not None
     ]
