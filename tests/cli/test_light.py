@@ -18,7 +18,11 @@ COMMANDS = (
     ["export"],
     ["view"],
     ["train"],
+<<<<<<< HEAD
     ["ask"],
+=======
+    ["calibrate"],
+>>>>>>> h9-c
     ["generate"],
     ["evaluate"],
     ["cohorts", "virtual"],

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
+TRUST_FILE = "trust.safetensors"
+"""What `wsi-mivpg calibrate` found, where it was run."""
 DEMO = "demo"
 """Name of the demonstration model that the package ships, on the command line too."""
 
@@ -37,7 +39,8 @@ def find_model(path_or_id: str | Path, revision: str | None = None) -> Path:
     if (folder := Path(path_or_id).expanduser()).is_dir():
         return folder
     try:
-        return Path(snapshot_download(str(path_or_id), revision=revision, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE]))
+        files = [CONFIG_FILE, WEIGHTS_FILE, TRUST_FILE]
+        return Path(snapshot_download(str(path_or_id), revision=revision, allow_patterns=files))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(

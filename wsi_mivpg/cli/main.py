@@ -13,6 +13,7 @@ from wsi_mivpg import __version__
 from wsi_mivpg.cli import (
     ask,
     bags,
+    calibrate,
     cohorts,
     console,
     doctor,
@@ -65,6 +66,7 @@ app.command("explain", epilog=explain.EXAMPLES)(explain.explain)
 app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("view", epilog=view.EXAMPLES)(view.view)
 app.command("train", epilog=train.EXAMPLES)(train.train)
+app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command("generate", epilog=generate.EXAMPLES)(generate.generate)
 app.command("ask", epilog=ask.EXAMPLES)(ask.ask)
 app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)

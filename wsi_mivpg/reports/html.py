@@ -24,6 +24,7 @@ from wsi_mivpg.reports.origin import made_by
 from wsi_mivpg.reports.panel import SlidePanel
 from wsi_mivpg.reports.report import DISCLAIMER, Report
 from wsi_mivpg.reports.support import pieces, supports
+from wsi_mivpg.reports.trusting import parts, verdict
 
 _CASE_SCRIPTS = ("templates/slide.js", "templates/tile.js", "templates/case.js")
 
@@ -53,6 +54,8 @@ def render_case(report: Report, panels: Sequence[SlidePanel]) -> str:
             report=report,
             supports=found,
             pieces=list(pieces(report)),
+            parts=[parts(report, sentence) for sentence in report.sentences],
+            verdict=verdict(report),
             panels=[panel_view(panel, report) for panel in panels],
             tiles=tile_views(tiles, panels),
             data=page_data(report, found, tiles, panels),

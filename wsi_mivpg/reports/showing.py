@@ -4,6 +4,8 @@ import html
 from typing import TYPE_CHECKING
 
 from wsi_mivpg.notebook_cards import thousands
+from wsi_mivpg.reports.report import NOT_ASSESSABLE
+from wsi_mivpg.reports.trusting import verdict
 
 if TYPE_CHECKING:
     from wsi_mivpg.reports.report import Report, Sentence
@@ -21,23 +23,26 @@ def report_card(report: "Report") -> str:
     if report.provenance.encoder:
         facts.append(f"encoder {report.provenance.encoder}")
     facts.append(f"written {report.provenance.created}")
+    said = verdict(report)
+    gates = "" if said is None else f'<div style="{_SOFT}">{html.escape(said.headline)}</div>'
     warnings = "".join(f'<div style="{_WARNING}">{html.escape(warning)}</div>' for warning in report.warnings)
     return (
         '<div style="max-width:760px;line-height:1.5;overflow-wrap:anywhere">'
         f"<b>{html.escape(report.case_id)}</b>"
-        f'<div style="font-size:16px;margin:4px 0 8px;white-space:pre-line">{_text(report)}</div>{warnings}'
+        f'<div style="font-size:16px;margin:4px 0 8px;white-space:pre-line">{_text(report)}</div>{gates}{warnings}'
         f'<div style="{_SOFT}">{html.escape(" · ".join(facts))}</div>'
         f'<div style="{_SOFT}">{html.escape(report.disclaimer)}</div></div>'
     )
 
 
 def _text(report: "Report") -> str:
-    """The text, with a remark behind each sentence whose map was measured and found wanting."""
+    """The text as it is shown, with a remark behind each sentence whose map was measured and found wanting."""
     if not report.text.strip():
         return f'<i style="{_SOFT}">The model wrote no text.</i>'
     parts, at = [], 0
     for sentence in sorted(report.sentences, key=lambda one: one.start):
-        parts.append(html.escape(report.text[at : sentence.end]))
+        shown = sentence.text if sentence.assessable else NOT_ASSESSABLE
+        parts.append(html.escape(report.text[at : sentence.start] + shown))
         at = max(at, sentence.end)
         parts.append(_remark(sentence))
     return "".join([*parts, html.escape(report.text[at:])]).strip()

@@ -97,11 +97,11 @@ def _compare(own: ClinicalFields, wanted: ClinicalFields, words: Vocabulary) -> 
     for field in {name.split(".")[0] for name in (*own.numbers, *wanted.numbers)}:
         ours, theirs = _numbers(field, own), _numbers(field, wanted)
         both = [(value, theirs[name]) for name, value in ours.items() if name in theirs]
-        agreement[field] = (sum(_close(field, *pair) for pair in both), len(ours), len(theirs))
+        agreement[field] = (sum(close(field, *pair) for pair in both), len(ours), len(theirs))
         errors[field] = (sum(abs(value - true) for value, true in both), len(both))
     shared = sum(right for right, _, _ in agreement.values())
     return _Compared(
-        agreement, errors, _flips(own, wanted, words), _over_specific(own, wanted, agreement, words), shared
+        agreement, errors, flips(own, wanted, words), _over_specific(own, wanted, agreement, words), shared
     )
 
 
@@ -109,7 +109,8 @@ def _numbers(field: str, one: ClinicalFields) -> Mapping[str, float]:
     return {name: value for name, value in one.numbers.items() if name == field or name.startswith(f"{field}.")}
 
 
-def _close(field: str, value: float, true: float) -> bool:
+def close(field: str, value: float, true: float) -> bool:
+    """Return whether a number is right: a percentage within 10 points, a size within a tenth, a count exactly."""
     if field == "percentage":
         return abs(value - true) <= _PERCENTAGE_POINTS
     if field in ("size_mm", "margin_distance_mm"):
@@ -117,8 +118,8 @@ def _close(field: str, value: float, true: float) -> bool:
     return value == true
 
 
-def _flips(own: ClinicalFields, wanted: ClinicalFields, words: Vocabulary) -> tuple[int, int]:
-    """Findings of the prediction that the reference contradicts, and those of which the reference speaks too.
+def flips(own: ClinicalFields, wanted: ClinicalFields, words: Vocabulary) -> tuple[int, int]:
+    """Count findings of the prediction that the reference contradicts, and those of which the reference speaks too.
 
     Who denies carcinoma denies every kind of it: a denial is met by the finding itself and by narrower ones.
     """
