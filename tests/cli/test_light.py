@@ -18,11 +18,8 @@ COMMANDS = (
     ["export"],
     ["view"],
     ["train"],
-<<<<<<< HEAD
     ["ask"],
-=======
     ["calibrate"],
->>>>>>> h9-c
     ["generate"],
     ["evaluate"],
     ["cohorts", "virtual"],

@@ -69,7 +69,7 @@ def in_batches(
     captioner: "SlideCaptioner",
     cases: Sequence[Case],
     batch_size: int,
-    work: "Callable[[list[CaseBags]], list[Made]]",
+    work: "Callable[[Sequence[CaseBags]], list[Made]]",
     fail: Fail,
 ) -> Iterator[tuple[int, list[Made]]]:
     """Read cases and do `work` on them, `batch_size` at a time; where one of them cannot be done, on each alone.
@@ -77,6 +77,8 @@ def in_batches(
     Yields:
         how many cases were looked at, and what became of the last of them.
     """
+    from wsi_mivpg.cli.apart import apart
+
     for start in range(0, len(cases), batch_size):
         read = []
         for case in cases[start : start + batch_size]:
@@ -84,16 +86,4 @@ def in_batches(
                 read.append(read_bags(captioner, case))
             except WsiMivpgError as problem:
                 fail(case.case_id, problem)
-        yield min(start + batch_size, len(cases)), _done(read, work, fail)
-
-
-def _done(read: "list[CaseBags]", work: "Callable[[list[CaseBags]], list[Made]]", fail: Fail) -> list[Made]:
-    if not read:
-        return []
-    try:
-        return work(read)
-    except WsiMivpgError as problem:
-        if len(read) > 1:
-            return [one for case in read for one in _done([case], work, fail)]
-        fail(read[0].case_id, problem)
-        return []
+        yield min(start + batch_size, len(cases)), apart(read, work, fail)

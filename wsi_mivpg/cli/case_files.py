@@ -13,6 +13,7 @@ from wsi_mivpg.cli.case_evidence import find_evidence, with_evidence
 from wsi_mivpg.cli.case_panels import Maps, panel, read_pictures
 from wsi_mivpg.cli.case_summary import summarised
 from wsi_mivpg.cli.case_texts import Asked, CaseText
+from wsi_mivpg.cli.case_trust import with_trust
 from wsi_mivpg.errors import ModelError, TextsError
 from wsi_mivpg.reports import Report, SlidePanel, file_name, write_case, write_json, write_thumbnail
 
@@ -31,6 +32,7 @@ def describe_case(captioner: SlideCaptioner, text: CaseText, asked: Asked) -> Re
     """
     report = summarised(captioner, text, asked)
     report, maps = _with_evidence(captioner, report, text, asked)
+    report = _with_trust(captioner, report, text, asked)
     if asked.pages:
         panels = _panels(text, report, maps, asked)
         write_case(asked.out, report, panels)
@@ -64,6 +66,16 @@ def _with_evidence(captioner: SlideCaptioner, report: Report, text: CaseText, as
     weights = evidence.weights[asked.method]
     report = with_evidence(report, captioner, text.read, evidence, asked.method, asked.out)
     return report, Maps(weights[-1], list(weights[:-1]))
+
+
+def _with_trust(captioner: SlideCaptioner, report: Report, text: CaseText, asked: Asked) -> Report:
+    if not asked.trust:
+        return report
+    try:
+        return with_trust(report, captioner, text.read.bags, text.drawn, asked.gates)
+    except ModelError as problem:  # the report stands, and says that nothing vouches for it
+        console.note(f"warning: {report.case_id}: no trust gates: {problem}")
+        return report.model_copy(update={"warnings": (*report.warnings, f"There are no trust gates: {problem}.")})
 
 
 def _panels(text: CaseText, report: Report, maps: Maps, asked: Asked) -> list[SlidePanel]:

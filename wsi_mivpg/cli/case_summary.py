@@ -17,6 +17,7 @@ from wsi_mivpg.captioner import Generated, SlideCaptioner
 from wsi_mivpg.cli.case_evidence import top_tiles_of
 from wsi_mivpg.cli.case_texts import Asked, CaseText
 from wsi_mivpg.evidence import attention_share_of_top
+from wsi_mivpg.prompting import parse_sections
 from wsi_mivpg.reports import Provenance, Report, SlideSummary
 
 FEW_TILES = 30
@@ -39,9 +40,11 @@ def summarised(captioner: SlideCaptioner, text: CaseText, asked: Asked) -> Repor
         slides=_slides(text, attention, asked.out),
         top_tiles=top_tiles_of(text.read.slides, attention),
         prompt=asked.prompt,
+        fields=text.fields,
+        consensus=text.drawn.consensus,
         forced=case.forced,
         settings_hash=case.settings_hash,
-        warnings=tuple(_warnings(captioner, text)),
+        warnings=(*_warnings(captioner, text), *_of_sections(text.generated.text, asked.sections)),
         provenance=_provenance(case.bags, text.seconds),
         mean_logprob=generated.mean_logprob,
     )
@@ -132,6 +135,13 @@ def _of_text(generated: Generated) -> list[str]:
     if "repetition" in generated.flags:
         warnings.append("The text repeats itself and should not be relied on.")
     return warnings
+
+
+def _of_sections(text: str, names: Sequence[str]) -> list[str]:
+    if not names:
+        return []
+    missing = parse_sections(text, names).missing
+    return [f"Sections that were asked for and are not there: {', '.join(missing)}."] if missing else []
 
 
 def _of_stains(trained_on: str | None, text: CaseText) -> list[str]:

@@ -9,19 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from wsi_mivpg.atomic import canonical_hash, sha256_of
 from wsi_mivpg.bags import FeatureBag
 from wsi_mivpg.captioner import CaseBags, Generated, SlideCaptioner, forced_differences
 from wsi_mivpg.captioner.generation import generation_settings
 from wsi_mivpg.captioner.saving import find_model
+from wsi_mivpg.cli.apart import apart
 from wsi_mivpg.cli.case_evidence import ReadCase
+from wsi_mivpg.cli.case_fields import write_fields
 from wsi_mivpg.cli.case_inputs import CaseInput
-from wsi_mivpg.errors import BagError, ModelError, WsiMivpgError
+from wsi_mivpg.cli.case_trust import Drawn, draw_texts, with_consensus
+from wsi_mivpg.errors import BagError, WsiMivpgError
 from wsi_mivpg.evidence import slides_of
 from wsi_mivpg.extraction import SlideInput, SlideSettings
-from wsi_mivpg.reports import Report
+from wsi_mivpg.prompting import FieldSchema
+from wsi_mivpg.reports import FieldValue, Report
+from wsi_mivpg.trust import TrustGates
 
 Fail = Callable[[str, object], None]
 
@@ -40,6 +43,11 @@ class Asked:
         seed: of models that sample.
         batch_size: cases written about at once.
         force: go on with bags that differ from those of the training.
+        sections: headers that the prompt asks for.
+        schema: fields to fill in place of a free text.
+        samples: texts drawn of each case beside the one that is written anyway.
+        trust: whether reports are put before the gates.
+        gates: the model's; None where it was never calibrated.
     """
 
     model: str
@@ -51,6 +59,11 @@ class Asked:
     seed: int = 0
     batch_size: int = 16
     force: bool = False
+    sections: tuple[str, ...] = ()
+    schema: FieldSchema | None = None
+    samples: int = 0
+    trust: bool = True
+    gates: TrustGates | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,19 +95,25 @@ class OpenCase:
 
 @dataclass(frozen=True, eq=False)
 class CaseText:
-    """What the model wrote about a case that it read."""
+    """What the model wrote about a case that it read, and its fields where a schema was filled."""
 
     case: OpenCase
     read: ReadCase
-    generated: Generated
+    drawn: Drawn
+    fields: tuple[FieldValue, ...]
     seconds: float
+
+    @property
+    def generated(self) -> Generated:
+        """The text that was chosen."""
+        return self.drawn.chosen
 
 
 def run_hash(captioner: SlideCaptioner, asked: Asked) -> str:
     """Return the hash of all that decides a report beside its bags: the same for all cases of a run.
 
-    The captioner is asked the run's prompt already. Of the model's folder every JSON and safetensors file counts: weights, configuration, and calibration where it has
-    one.
+    The captioner is asked the run's prompt already. Of the model's folder every JSON and safetensors file counts:
+    weights, configuration, and calibration where it has one.
     """
     folder = find_model(asked.model)
     files = sorted(file for file in folder.iterdir() if file.suffix in (".json", ".safetensors"))
@@ -107,6 +126,9 @@ def run_hash(captioner: SlideCaptioner, asked: Asked) -> str:
         "generation": generation,
         "seed": asked.seed if generation["do_sample"] else None,
         "evidence": asked.method,
+        "fields": None if asked.schema is None else asked.schema.fingerprint,
+        "samples": asked.samples,
+        "trust": asked.trust,
     }
     return canonical_hash(decides)
 
@@ -151,34 +173,27 @@ def write_texts(captioner: SlideCaptioner, cases: Sequence[OpenCase], asked: Ask
     def fail_case(case_id: str, problem: object) -> None:
         fail(read[case_id][0].given.shown, problem)
 
-    generated = generate_apart(captioner, [bags for _, bags in read.values()], fail_case, seed=asked.seed)
+    def work(some: Sequence[CaseBags]) -> list[tuple[Drawn, tuple[FieldValue, ...]]]:
+        return _written(captioner, some, asked)
+
+    together = [bags for _, bags in read.values()]
+    written = apart(together, work, fail_case)
     each = (time.perf_counter() - started) / max(len(cases), 1)
     texts = []
-    for made in generated:
+    for drawn, fields in written:
+        made = drawn.chosen
         case, bags = read[made.case_id]
         slides = slides_of(case.bags, None if bags.rows is None else bags.rows.numpy())
         told = ReadCase(bags, slides, made.text, made.token_ids, made.token_logprobs.tolist())
-        texts.append(CaseText(case, told, made, case.seconds + each))
+        texts.append(CaseText(case, told, drawn, fields, case.seconds + each))
     return texts
 
 
-def generate_apart(captioner: SlideCaptioner, read: Sequence[CaseBags], fail: Fail, **how: Any) -> list[Generated]:
-    """Write about these cases together; where one of them cannot be written about, each alone.
-
-    Args:
-        captioner: the model.
-        read: cases.
-        fail: told the id of a case that cannot be written about, and why.
-        how: as `SlideCaptioner.generate` takes it.
-    """
-    if not read:
-        return []
-    try:
-        return captioner.generate(read, batch_size=len(read), **how)
-    except (WsiMivpgError, torch.OutOfMemoryError) as problem:
-        if len(read) > 1:
-            return [made for case in read for made in generate_apart(captioner, [case], fail, **how)]
-        if isinstance(problem, torch.OutOfMemoryError):
-            problem = ModelError(f"case {read[0].case_id!r} does not fit into the device's memory; try --device cpu")
-        fail(read[0].case_id, problem)
-        return []
+def _written(
+    captioner: SlideCaptioner, cases: Sequence[CaseBags], asked: Asked
+) -> list[tuple[Drawn, tuple[FieldValue, ...]]]:
+    if asked.schema is not None:
+        filled = write_fields(captioner, cases, asked.schema, len(cases))
+        return [(Drawn(one.generated), one.fields) for one in filled]
+    drawn = draw_texts(captioner, cases, asked.samples, len(cases), asked.seed)
+    return [(with_consensus(texts), ()) for texts in drawn]

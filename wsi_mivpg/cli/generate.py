@@ -76,7 +76,9 @@ def generate(
         from wsi_mivpg.cohorts.controls import with_other_slides
 
         cases = with_other_slides(cases, seed=seed or 0)
-    wanted = [name for name in (sections or "").split(";") if name.strip()] if sections is not None else None
+    from wsi_mivpg.prompting import section_names
+
+    wanted = None if sections is None else section_names(sections)
     schema = None
     if fields is not None:
         from wsi_mivpg.prompting import load_schema

@@ -50,7 +50,7 @@ def written(
         failures[case_id] = str(problem)
         console.error(problem)
 
-    def work(read: list[CaseBags]) -> list[dict[str, Any]]:
+    def work(read: Sequence[CaseBags]) -> list[dict[str, Any]]:
         shown = [zeroed(case) for case in read] if asked.zeroed else read
         return _lines(captioner, shown, asked, prompt, seed)
 

@@ -55,6 +55,17 @@ def report(
     ] = DEMO,
     split: Annotated[str | None, typer.Option(help="Of a manifest, the cases of this split only.")] = None,
     prompt: Annotated[str | None, typer.Option(help="What to ask in place of the model's own prompt.")] = None,
+    sections: Annotated[
+        str | None, typer.Option(help="Headers to ask for after the prompt, as 'Findings;Final diagnosis'.")
+    ] = None,
+    fields: Annotated[
+        str | None,
+        typer.Option(help="Fill fields in place of a free text: biopsy, resection, virtual-biopsy, or a JSON Schema."),
+    ] = None,
+    template: Annotated[Path | None, typer.Option(help="Jinja file that makes a text of the --fields.")] = None,
+    samples: Annotated[
+        int, typer.Option(min=0, help="Draw so many more texts of each case, and show the one that agrees most.")
+    ] = 0,
     mpp: MppOption = None,
     mpp_csv: MppCsvOption = None,
     reader: ReaderOption = None,
@@ -76,6 +87,9 @@ def report(
     evidence: Annotated[
         bool, typer.Option("--evidence/--no-evidence", help="Find and test what supports each sentence.")
     ] = True,
+    trust: Annotated[
+        bool, typer.Option("--trust/--no-trust", help="Put each report before the model's trust gates.")
+    ] = True,
     pages: Annotated[bool, typer.Option("--pages/--no-pages", help="Draw a page of each case.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the reports as JSON.")] = False,
 ) -> None:
@@ -85,6 +99,10 @@ def report(
     """
     if split not in (None, "train", "val", "test"):
         raise typer.BadParameter(f"{split!r} is not train, val or test", param_hint="--split")
+    if template is not None and fields is None:
+        raise typer.BadParameter("needs --fields, whose values it tells", param_hint="--template")
+    if fields is not None and (samples or sections is not None):
+        raise typer.BadParameter("goes without --samples and --sections", param_hint="--fields")
     console.writable_folder(out)
     settings = slide_settings(mpp, mpp_csv, reader, fast_decode, tissue or "otsu")
     from wsi_mivpg.cli.case_inputs import find_cases
@@ -95,10 +113,16 @@ def report(
         write_failures(out, found)
         console.finish(0, len(found.failures))
         return
-    captioner = load_model(model, device)
     from wsi_mivpg.evidence import DEFAULT_METHOD
+    from wsi_mivpg.prompting import load_schema, section_names, sections_prompt
     from wsi_mivpg.reports import held_records
+    from wsi_mivpg.trust import load_gates
 
+    schema = None if fields is None else load_schema(fields, template)
+    captioner = load_model(model, device)
+    names = () if sections is None else section_names(sections)
+    if sections is not None:
+        prompt = sections_prompt(prompt or captioner.config.prompt, names)
     asked = Asked(
         model,
         out,
@@ -109,6 +133,11 @@ def report(
         seed,
         batch_size,
         force,
+        names,
+        schema,
+        samples,
+        trust,
+        load_gates(model) if trust else None,
     )
     with held_records(out) as records:
         tally = _run(captioner, cases, asked, device, records, found, overwrite=overwrite)

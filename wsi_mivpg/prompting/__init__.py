@@ -4,7 +4,7 @@ from wsi_mivpg.prompting.ask import Answer, AnswerScore, ask
 from wsi_mivpg.prompting.fill import Filled, FilledField, fill
 from wsi_mivpg.prompting.questions import YES_NO, Question, read_questions
 from wsi_mivpg.prompting.schema import FieldSchema, load_schema
-from wsi_mivpg.prompting.sections import Sections, parse_sections, sections_prompt
+from wsi_mivpg.prompting.sections import Sections, parse_sections, section_names, sections_prompt
 
 __all__ = [
     "YES_NO",
@@ -20,5 +20,6 @@ __all__ = [
     "load_schema",
     "parse_sections",
     "read_questions",
+    "section_names",
     "sections_prompt",
 ]

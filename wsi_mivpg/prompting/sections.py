@@ -28,6 +28,11 @@ class Sections:
     before: str
 
 
+def section_names(listed: str) -> tuple[str, ...]:
+    """Return the names in a list as "Findings;Final diagnosis"."""
+    return tuple(name.strip() for name in listed.split(";") if name.strip())
+
+
 def sections_prompt(own: str, names: Sequence[str]) -> str:
     """Return what a model is asked, after the words of its own prompt.
 
