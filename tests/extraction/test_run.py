@@ -3,6 +3,7 @@
 import csv
 
 import numpy as np
+import pydicom
 import pytest
 import tifffile
 
@@ -170,3 +171,14 @@ def test_what_a_killed_run_left_of_the_status_files_is_removed(tiled_slide, tmp_
         leftover.write_text("half")
     extract_slide(tiled_slide(), MeanColour(), tmp_path)
     assert not any(leftover.exists() for leftover in leftovers)
+
+
+def test_the_bag_of_a_dicom_slide_states_its_uids_and_another_slides_does_not(shared_data, tiled_slide, tmp_path):
+    path = shared_data / "slides" / "gcp_camelyon_multiframe_jpeg.dcm"
+    header = pydicom.dcmread(path, stop_before_pixels=True)
+    settings = SlideSettings(mpp=0.5, tissue="none")
+    made = FeatureBag.open(extract_slide(path, MeanColour(), tmp_path, settings=settings).bag_path).provenance
+    uids = (made.dicom_study_uid, made.dicom_series_uid, made.dicom_instance_uid)
+    assert uids == (header.StudyInstanceUID, header.SeriesInstanceUID, header.SOPInstanceUID)
+    other = FeatureBag.open(extract_slide(tiled_slide(), MeanColour(), tmp_path).bag_path).provenance
+    assert other.dicom_study_uid == other.dicom_series_uid == other.dicom_instance_uid == ""

@@ -50,6 +50,12 @@ def test_every_form_but_json_hides_what_is_not_assessable_and_says_that_the_slid
         assert "only 30 tiles of tissue were found" in text
 
 
+def test_the_page_shows_what_is_not_assessable_only_as_such(written):
+    (path,) = written["html"]
+    assert NOT_ASSESSABLE in path.read_text()
+    assert "Not supported by these slides" in path.read_text()
+
+
 def test_json_keeps_everything(written):
     (path,) = written["json"]
     assert read_json(path) == whole_report()

@@ -81,9 +81,15 @@ def test_plain_text_reads_from_status_to_disclaimer():
     assert "organ: lung (probability 0.90; otherwise: bronchus 0.10)" in text
     assert "invasion: yes" in text
     assert "nothing vouches for: “35 %”" in text
-    assert "S-77 A: 30 tiles, 20 read, at 0.5 µm/px, 70 % of the attention" in text
+    assert "S-77 A: H&E, 30 tiles, 20 read, at 0.5 µm/px, 70 % of the attention" in text
     assert "other samples say: No tumour." in text
 
 
 def test_a_supported_report_does_not_say_that_it_is_not():
     assert "NOT SUPPORTED" not in plain_text(whole_report(gates=()))
+
+
+def test_a_difference_that_was_forced_is_said_once():
+    forced = "mpp 0.5 in the model, 0.25 in bag.h5"
+    silent, said = whole_report(forced=(forced,)), whole_report(forced=(forced,), warnings=(f"Forced: {forced}.",))
+    assert plain_text(silent).count(forced) == plain_text(said).count(forced) == 1

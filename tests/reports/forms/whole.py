@@ -43,6 +43,7 @@ def whole_report(**changes: Any) -> Report:
                 n_tiles=30,
                 n_read=20,
                 contribution=0.7,
+                stain="H&E",
                 mpp=0.25,
                 target_mpp=0.5,
                 path="/data/Doe Jane/S-77 A.dcm",

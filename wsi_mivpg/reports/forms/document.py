@@ -36,7 +36,7 @@ def status_lines(report: Report) -> list[str]:
 def sections(report: Report) -> list[Section]:
     """Return what stands below the text, in reading order; sections without lines are left out."""
     found = {
-        "Beware": [*report.warnings, *_forced(report), *_unverified(report)],
+        "Beware": [*warnings(report), *_unverified(report)],
         "Checks": [gate_line(gate) for gate in report.gates] + _consensus(report),
         "Fields": [field_line(field) for field in report.fields],
         "Sentences": [line for number, one in enumerate(report.sentences, 1) for line in _sentence_lines(number, one)],
@@ -49,6 +49,12 @@ def sections(report: Report) -> list[Section]:
         for title, lines in found.items()
         if lines
     ]
+
+
+def warnings(report: Report) -> list[str]:
+    """Return the report's warnings, and how its bags differ from the model's where no warning says so."""
+    silent = [one for one in report.forced if not any(one in warning for warning in report.warnings)]
+    return [*report.warnings, *(f"The bags are not like those that the model was trained on: {one}" for one in silent)]
 
 
 def gate_line(gate: Gate) -> str:
@@ -85,10 +91,6 @@ def printable(text: str) -> str:
     return "".join(one for one in lines if one == "\n" or unicodedata.category(one) not in ("Cc", "Cs", "Zl", "Zp"))
 
 
-def _forced(report: Report) -> list[str]:
-    return [f"The bags differ from those that the model was trained on: {one}" for one in report.forced]
-
-
 def _unverified(report: Report) -> list[str]:
     found = [
         f"“{report.text[start:end]}”"
@@ -114,7 +116,8 @@ def _sentence_lines(number: int, sentence: Sentence) -> Iterator[str]:
 
 
 def _slide_line(slide: SlideSummary) -> str:
-    parts = [f"{slide.n_tiles} tiles"]
+    parts = [slide.stain] if slide.stain else []
+    parts.append(f"{slide.n_tiles} tiles")
     if slide.n_read is not None and slide.n_read != slide.n_tiles:
         parts.append(f"{slide.n_read} read")
     if slide.target_mpp is not None:

@@ -22,6 +22,7 @@ from wsi_mivpg.reports.forms.document import (
     sentence_in_words,
     shown_lines,
     status_lines,
+    warnings,
 )
 from wsi_mivpg.reports.forms.texts import plain_text, xhtml
 from wsi_mivpg.reports.report import FieldValue, Gate, Report, SlideSummary
@@ -154,10 +155,10 @@ def _observation(number: int, field: FieldValue) -> dict[str, Any]:
             }
         case bool() as truth:
             observation["valueBoolean"] = truth
-        case int() | float() as quantity:
+        case int() | float() as quantity if -math.inf < quantity < math.inf:
             observation["valueQuantity"] = {"value": quantity}
-        case str() as words:
-            observation["valueString"] = _string(words)
+        case words:
+            observation["valueString"] = _string(str(words))
     return observation
 
 
@@ -178,7 +179,7 @@ def _extensions(report: Report) -> Iterator[dict[str, Any]]:
     yield _extension("disclaimer", valueString=_string(report.disclaimer))
     if not report.supported:
         yield _extension("not-supported", valueString=NOT_SUPPORTED)
-    for warning in (*report.warnings, *report.forced):
+    for warning in warnings(report):
         yield _extension("warning", valueString=_string(warning))
     for gate in report.gates:
         yield {"url": f"{EXTENSIONS}gate", "extension": list(_gate_parts(gate))}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from wsi_mivpg.qupath import DESCRIPTION, classification, feature, geometry
-from wsi_mivpg.reports.forms.document import UNVERIFIED, gate_line, sentence_in_words
+from wsi_mivpg.reports.forms.document import UNVERIFIED, gate_line, sentence_in_words, warnings
 from wsi_mivpg.reports.report import Report, TopTile
 from wsi_mivpg.reports.support import map_method
 
@@ -65,7 +65,7 @@ def _told(report: Report) -> dict[str, Any]:
         "status": UNVERIFIED,
         "supported": report.supported,
         "checks": [gate_line(gate) for gate in report.gates],
-        "warnings": list(report.warnings),
+        "warnings": warnings(report),
         "created": report.provenance.created,
         "model": report.model,
         "disclaimer": report.disclaimer,
