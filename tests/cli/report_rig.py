@@ -87,7 +87,7 @@ def crash(folder: Path, kills: int, seed: int = 0) -> dict[str, int]:
     model = write_model(folder, max_new_tokens=12)
     bags = [write_features(folder / "bags" / f"c{n}.h5", rng.normal(0, 3, (6, 12))) for n in range(6)]
     write_manifest(folder / "cases.jsonl", [Case(bag.stem, (), (bag,), (), None) for bag in bags])
-    how = ["report", folder / "cases.jsonl", "--model", model, "--no-evidence", "--batch-size", 2]
+    how = ["report", folder / "cases.jsonl", "--model", model, "--no-evidence", "--no-trust", "--batch-size", 2]
 
     def run(prompt: str, out: Path) -> int:
         return begin([*how, "--prompt", prompt, "--out", out])
@@ -139,7 +139,7 @@ def memory(folder: Path, counts: Sequence[int]) -> dict[str, float]:
     for count in counts:
         manifest = folder / f"{count}.jsonl"
         write_manifest(manifest, [Case(f"case-{n}", (), pair, (), None) for n in range(count)])
-        how = ["--model", model, "--out", folder / f"out{count}", "--no-evidence", "--no-pages"]
+        how = ["--model", model, "--out", folder / f"out{count}", "--no-evidence", "--no-trust", "--no-pages"]
         code, peaks[str(count)] = ended(begin(["report", manifest, *how]))
         assert code == 0
         assert len(whole_lines(folder / f"out{count}")) == count

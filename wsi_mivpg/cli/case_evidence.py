@@ -31,6 +31,8 @@ from wsi_mivpg.evidence import (
 from wsi_mivpg.reports import Faithfulness, Report, Sentence, TopTile, file_name
 
 TOP_TILES = 6
+_TRUST = ("confidence", "assessable", "alternatives", "unverified_numbers")
+"""What a sentence keeps when its tiles are weighed again."""
 _NO_BETTER = "no better than random tiles."
 _LEAST_TO_TEST = 2  # tiles: of one, none can be left out
 
@@ -127,6 +129,7 @@ def with_evidence(
     tested = evidence.curves.get(method)
     spans = sentence_spans(captioner.tokenizer, case.token_ids, case.text)
     logprobs = np.asarray(case.token_logprobs, np.float64)
+    trusted = {(one.start, one.end): {name: getattr(one, name) for name in _TRUST} for one in report.sentences}
     sentences = tuple(
         Sentence(
             text=span.text,
@@ -136,6 +139,7 @@ def with_evidence(
             method=method,
             top_tiles=top_tiles_of(evidence.slides, weights[row]),
             faithfulness=faithfulness_of(tested[row]) if tested else None,
+            **trusted.get((span.start, span.end), {}),
         )
         for row, span in enumerate(spans)
     )

@@ -73,7 +73,7 @@ def _with_trust(captioner: SlideCaptioner, report: Report, text: CaseText, asked
         return report
     try:
         return with_trust(report, captioner, text.read.bags, text.drawn, asked.gates)
-    except ModelError as problem:  # the report stands, and says that nothing vouches for it
+    except (ModelError, TextsError) as problem:  # the report stands, and says that nothing vouches for it
         console.note(f"warning: {report.case_id}: no trust gates: {problem}")
         return report.model_copy(update={"warnings": (*report.warnings, f"There are no trust gates: {problem}.")})
 

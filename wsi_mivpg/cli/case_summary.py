@@ -18,7 +18,7 @@ from wsi_mivpg.cli.case_evidence import top_tiles_of
 from wsi_mivpg.cli.case_texts import Asked, CaseText
 from wsi_mivpg.evidence import attention_share_of_top
 from wsi_mivpg.prompting import parse_sections
-from wsi_mivpg.reports import Provenance, Report, SlideSummary
+from wsi_mivpg.reports import Provenance, Report, SlideSummary, dicom_instance
 
 FEW_TILES = 30
 _HE = {"he", "hematoxylineosin", "haematoxylineosin", "hematoxylinandeosin", "haematoxylinandeosin"}
@@ -75,6 +75,7 @@ def _slides(text: CaseText, attention: npt.NDArray[np.float32], out: Path) -> tu
                 n_read=0 if tiles is None else len(tiles),
                 contribution=0.0 if tiles is None else float(tiles.of(attention).sum(dtype=np.float64)),
                 stain=given.stain,
+                dicom=dicom_instance(made),
             )
         )
     return tuple(summaries)

@@ -124,7 +124,7 @@ def run_hash(captioner: SlideCaptioner, asked: Asked) -> str:
         "language_model": captioner.config.language_model_sha256,
         "prompt": captioner.config.prompt,
         "generation": generation,
-        "seed": asked.seed if generation["do_sample"] else None,
+        "seed": asked.seed if generation["do_sample"] or asked.samples else None,
         "evidence": asked.method,
         "fields": None if asked.schema is None else asked.schema.fingerprint,
         "samples": asked.samples,
