@@ -38,6 +38,7 @@ class Reference:
     """What a report is held against: pooled training cases, other slides' visual prompts, and that of zeros."""
 
     training: TrainingCases
+    n_training: int
     others: Tensor
     zeroed: Tensor
 
@@ -78,13 +79,13 @@ def make_reference(
         CohortError: there are too few training cases.
     """
     training = fit_training_cases(rows)
-    scores = training.scores.astype(np.float64)
+    scores = training.along(np.stack(rows))
     middles, _ = kmeans2(scores, min(OTHERS, len(scores)), minit="++", rng=np.random.default_rng(seed))
     nearest = {int(((scores - middle) ** 2).sum(axis=1).argmin()) for middle in middles if np.isfinite(middle).all()}
     others = torch.stack([visual_prompt(captioner, read(place)) for place in sorted(nearest)])
     # As they are stored, so that thresholds and later values rest on the same numbers.
     zeroed = zeroed_prompt(captioner, (len(rows[0]) - 1) // 2)
-    return Reference(training, others.half().cpu(), zeroed.half().cpu())
+    return Reference(training, len(rows), others.half().cpu(), zeroed.half().cpu())
 
 
 def observe(
@@ -152,7 +153,7 @@ def calibrated(observed: Sequence[Observed], reference: Reference, model_sha256:
     alone, error = _fitted(ALONE, rows[:, : len(ALONE)], labels, cases)
     sampled, sampled_error = _fitted(WITH_SAMPLES, rows, labels, cases) if with_samples else (None, None)
     facts = {
-        "training_cases": len(reference.training.scores),
+        "training_cases": reference.n_training,
         "calibration_cases": len(observed),
         "right_reports": len(right),
         "right_reports_refused": round(float(refused), 4),

@@ -33,7 +33,6 @@ class TrainingCases:
         directions: float32 (k, P), orthonormal, of the largest variances.
         variances: float32 (k,): along them.
         other_variance: along every other direction.
-        scores: float32 (n, k): the training cases along the directions, in standard deviations.
     """
 
     mean: NDArray[np.float32]
@@ -41,7 +40,6 @@ class TrainingCases:
     directions: NDArray[np.float32]
     variances: NDArray[np.float32]
     other_variance: float
-    scores: NDArray[np.float32]
 
     def mahalanobis(self, pooled: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the distance of each pooled case, float64 (B,), per square root of the number of values: about 1."""
@@ -51,12 +49,11 @@ class TrainingCases:
         squares = (along**2 / self.variances).sum(axis=1) + rest / self.other_variance
         return np.asarray(np.sqrt(squares / values.shape[1]), np.float64)
 
-    def nearest(self, pooled: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the distance of each pooled case to its nearest training case along the directions, float64 (B,)."""
+    def along(self, pooled: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return each pooled case's place along the kept directions, in standard deviations, float64 (B, k)."""
         values = (pooled.astype(np.float64) - self.mean) / self.scale
-        own = (values @ self.directions.T.astype(np.float64)) / np.sqrt(self.variances)
-        between = np.sqrt(((own[:, None] - self.scores[None].astype(np.float64)) ** 2).sum(axis=2))
-        return np.asarray(between.min(axis=1) / np.sqrt(len(self.variances)), np.float64)
+        scores = values @ self.directions.T.astype(np.float64) / np.sqrt(self.variances)
+        return np.asarray(scores, np.float64)
 
 
 def pooled(case: CaseBags) -> NDArray[np.float32]:
@@ -101,9 +98,8 @@ def fit_training_cases(rows: Sequence[NDArray[np.float32]]) -> TrainingCases:
     n_others = size - kept
     left = float(shrunk[kept:].sum() + (size - len(shrunk)) * shrinkage * average)
     other = left / n_others if n_others else average
-    scores = values @ directions[:kept].T / np.sqrt(shrunk[:kept])
-    single = [array.astype(np.float32) for array in (mean, scale, directions[:kept], shrunk[:kept], scores)]
-    return TrainingCases(single[0], single[1], single[2], single[3], max(other, 1e-12), single[4])
+    single = [array.astype(np.float32) for array in (mean, scale, directions[:kept], shrunk[:kept])]
+    return TrainingCases(single[0], single[1], single[2], single[3], max(other, 1e-12))
 
 
 def ledoit_wolf_shrinkage(values: NDArray[np.float64]) -> float:

@@ -22,7 +22,7 @@ from wsi_mivpg.trust.distribution import TrainingCases
 from wsi_mivpg.trust.gates import Threshold, TrustGates
 
 SCHEMA = "wsi-mivpg-trust/1"
-_ARRAYS = ("mean", "scale", "directions", "variances", "scores")
+_ARRAYS = ("mean", "scale", "directions", "variances")
 _AGAIN = "calibrate the model again with `wsi-mivpg calibrate`"
 
 
