@@ -16,7 +16,6 @@ from wsi_mivpg.prompting import load_schema
 from wsi_mivpg.prompting.schema import SHIPPED, literals, nested, parse_schema
 from wsi_mivpg.prompting.template import render
 
-
 shipped = functools.cache(load_schema)
 
 
