@@ -1,5 +1,6 @@
 """`doctor` tells good shared and scratch folders from bad ones by trying them, and leaves nothing behind."""
 
+import errno
 import fcntl
 import json
 import os
@@ -40,11 +41,6 @@ def mounted(monkeypatch, where, kind, option):
 
 def by_name(findings):
     return {one.what: one for one in findings}
-
-
-def run_doctor(*arguments, **options):
-    command = [sys.executable, "-m", "wsi_mivpg", "doctor", "--json", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +108,40 @@ def test_a_file_that_is_gone_while_it_is_replaced_is_found(tmp_path, monkeypatch
 def test_claims_that_two_can_take_are_found(tmp_path, monkeypatch):
     monkeypatch.setattr("wsi_mivpg.extraction.claims.Claims.take", lambda self, slide_id: True)
     assert not by_name(shared_findings(tmp_path))["claims of slides"].ok
+
+
+def test_a_file_system_without_hard_links_is_good_enough_for_claims(tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+    claims = by_name(shared_findings(tmp_path))["claims of slides"]
+    assert claims.ok
+    assert "exclusive creation" in claims.detail
+
+
+def test_a_file_system_that_cannot_sync_is_found(tmp_path, monkeypatch):
+    def refuse(handle):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    findings = by_name(shared_findings(tmp_path))
+    assert [name for name, one in findings.items() if not one.ok] == ["atomic replace", "fsync"]
+    assert "Input/output error" in findings["fsync"].detail
+
+
+def test_a_folder_of_claims_that_cannot_be_made_is_a_finding_and_no_traceback(tmp_path, monkeypatch):
+    make = os.mkdir
+    monkeypatch.setattr(
+        os, "mkdir", lambda path, *rest: refused() if str(path).endswith(".claims") else make(path, *rest)
+    )
+    claims = by_name(shared_findings(tmp_path))["claims of slides"]
+    assert not claims.ok
+    assert "cannot write" in claims.detail
+
+
+def refused():
+    raise PermissionError(errno.EACCES, "Permission denied")
 
 
 def test_a_clock_that_is_off_is_found(tmp_path, monkeypatch):
@@ -201,20 +231,19 @@ def test_a_node_that_is_alone_says_how_to_start_all(tmp_path):
     assert "srun --nodes 2" in finding.detail
 
 
-def test_the_command_exits_1_when_a_folder_that_was_asked_for_fails(tmp_path):
-    doctor = run_doctor("--shared", tmp_path / "none", "--scratch", tmp_path)
-    printed, _ = doctor.communicate(timeout=120)
-    assert doctor.returncode == 1
-    failed = [
-        one["what"]
-        for one in json.loads(printed)
-        if one["needed_for"] in ("shared folder", "scratch") and not one["ok"]
-    ]
-    assert failed == [str(tmp_path / "none")]
+def test_the_command_exits_1_when_a_folder_that_was_asked_for_fails(run, tmp_path):
+    code, printed, _ = run("doctor", "--json", "--shared", tmp_path / "none", "--scratch", tmp_path)
+    assert code == 1
+    of_folders = [one for one in json.loads(printed) if one["needed_for"] in ("shared folder", "scratch")]
+    assert [one["what"] for one in of_folders if not one["ok"]] == [str(tmp_path / "none")]
 
 
-def test_nodes_without_a_shared_folder_are_wrong_usage():
-    doctor = run_doctor("--nodes", "2")
-    _, errors = doctor.communicate(timeout=60)
-    assert doctor.returncode == 2
+def test_the_table_says_which_folder_fails(run, tmp_path):
+    _, printed, _ = run("doctor", "--scratch", tmp_path / "none")
+    assert [line.split()[:2] for line in printed.splitlines() if "FAILS" in line] == [["FAILS", str(tmp_path / "none")]]
+
+
+def test_nodes_without_a_shared_folder_are_wrong_usage(run):
+    code, _, errors = run("doctor", "--nodes", "2")
+    assert code == 2
     assert "--shared" in errors
