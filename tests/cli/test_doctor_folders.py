@@ -132,16 +132,16 @@ def test_a_file_system_that_cannot_sync_is_found(tmp_path, monkeypatch):
 
 def test_a_folder_of_claims_that_cannot_be_made_is_a_finding_and_no_traceback(tmp_path, monkeypatch):
     make = os.mkdir
-    monkeypatch.setattr(
-        os, "mkdir", lambda path, *rest: refused() if str(path).endswith(".claims") else make(path, *rest)
-    )
+
+    def make_others(path, *rest):
+        if str(path).endswith(".claims"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        make(path, *rest)
+
+    monkeypatch.setattr(os, "mkdir", make_others)
     claims = by_name(shared_findings(tmp_path))["claims of slides"]
     assert not claims.ok
     assert "cannot write" in claims.detail
-
-
-def refused():
-    raise PermissionError(errno.EACCES, "Permission denied")
 
 
 def test_a_clock_that_is_off_is_found(tmp_path, monkeypatch):
@@ -172,6 +172,15 @@ def test_scratch_is_measured_and_beside_it_the_shared_folder(tmp_path):
     assert "MB/s" in alone[2].detail
     assert str(tmp_path) in beside[2].detail
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("scratch", "ok"), [((100.0, 100.0), False), ((100.0, 600.0), True)])
+def test_scratch_that_is_slower_by_far_than_the_shared_folder_is_worth_nothing(tmp_path, monkeypatch, scratch, ok):
+    speeds = iter([scratch, (1000.0, 1000.0)])
+    monkeypatch.setattr("wsi_mivpg.cli.doctor_scratch.speed_mb_s", lambda folder: next(speeds))
+    speed = scratch_findings(tmp_path, tmp_path)[2]
+    assert speed.ok == ok
+    assert ("TMPDIR" in speed.way_out) == (not ok)
 
 
 def test_scratch_on_a_network_is_not_the_nodes_own(tmp_path, monkeypatch):
