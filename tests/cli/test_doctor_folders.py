@@ -7,13 +7,16 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
+from pathlib import Path
 
 import pytest
 
 from wsi_mivpg.cli import doctor_shared
+from wsi_mivpg.cli.doctor_nodes import nodes_findings
 from wsi_mivpg.cli.doctor_scratch import scratch_findings
 from wsi_mivpg.cli.doctor_shared import shared_findings
-from wsi_mivpg.cli.mounts import mount_of
+from wsi_mivpg.cli.mounts import Mount, mount_of
 
 MOUNTINFO = """\
 21 1 253:0 / / rw,relatime - ext4 /dev/vda rw
@@ -34,8 +37,6 @@ def table(tmp_path):
 
 def mounted(monkeypatch, where, kind, option):
     """Say that a folder lies on another file system than it does."""
-    from wsi_mivpg.cli.mounts import Mount
-
     monkeypatch.setattr(where, lambda folder: Mount(kind, frozenset({option})))
 
 
@@ -55,8 +56,6 @@ def by_name(findings):
     ],
 )
 def test_the_mount_table_says_where_a_folder_lies(table, folder, kind, is_network, locks_stay_here):
-    from pathlib import Path
-
     mount = mount_of(Path(folder), table)
     assert (mount.kind, mount.is_network, mount.locks_stay_here) == (kind, is_network, locks_stay_here)
 
@@ -145,8 +144,6 @@ def test_a_folder_of_claims_that_cannot_be_made_is_a_finding_and_no_traceback(tm
 
 
 def test_a_clock_that_is_off_is_found(tmp_path, monkeypatch):
-    import time
-
     now = time.time
     monkeypatch.setattr("wsi_mivpg.cli.doctor_shared.time.time", lambda: now() + 60)
     clock = by_name(shared_findings(tmp_path))["clock"]
@@ -232,8 +229,6 @@ def test_nodes_whose_locks_and_claims_do_not_hold_are_found(tmp_path):
 
 
 def test_a_node_that_is_alone_says_how_to_start_all(tmp_path):
-    from wsi_mivpg.cli.doctor_nodes import nodes_findings
-
     (finding,) = nodes_findings(tmp_path, 2, wait_s=0.3)
     assert not finding.ok
     assert "1 of 2 came" in finding.detail
