@@ -1,18 +1,22 @@
 """`doctor` tells good shared and scratch folders from bad ones by trying them, and leaves nothing behind."""
 
+import errno
 import fcntl
 import json
 import os
 import subprocess
 import sys
 import textwrap
+import time
+from pathlib import Path
 
 import pytest
 
 from wsi_mivpg.cli import doctor_shared
+from wsi_mivpg.cli.doctor_nodes import nodes_findings
 from wsi_mivpg.cli.doctor_scratch import scratch_findings
 from wsi_mivpg.cli.doctor_shared import shared_findings
-from wsi_mivpg.cli.mounts import mount_of
+from wsi_mivpg.cli.mounts import Mount, mount_of
 
 MOUNTINFO = """\
 21 1 253:0 / / rw,relatime - ext4 /dev/vda rw
@@ -33,18 +37,11 @@ def table(tmp_path):
 
 def mounted(monkeypatch, where, kind, option):
     """Say that a folder lies on another file system than it does."""
-    from wsi_mivpg.cli.mounts import Mount
-
     monkeypatch.setattr(where, lambda folder: Mount(kind, frozenset({option})))
 
 
 def by_name(findings):
     return {one.what: one for one in findings}
-
-
-def run_doctor(*arguments, **options):
-    command = [sys.executable, "-m", "wsi_mivpg", "doctor", "--json", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
 @pytest.mark.parametrize(
@@ -59,8 +56,6 @@ def run_doctor(*arguments, **options):
     ],
 )
 def test_the_mount_table_says_where_a_folder_lies(table, folder, kind, is_network, locks_stay_here):
-    from pathlib import Path
-
     mount = mount_of(Path(folder), table)
     assert (mount.kind, mount.is_network, mount.locks_stay_here) == (kind, is_network, locks_stay_here)
 
@@ -114,9 +109,41 @@ def test_claims_that_two_can_take_are_found(tmp_path, monkeypatch):
     assert not by_name(shared_findings(tmp_path))["claims of slides"].ok
 
 
-def test_a_clock_that_is_off_is_found(tmp_path, monkeypatch):
-    import time
+def test_a_file_system_without_hard_links_is_good_enough_for_claims(tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
+    monkeypatch.setattr(os, "link", refuse)
+    claims = by_name(shared_findings(tmp_path))["claims of slides"]
+    assert claims.ok
+    assert "exclusive creation" in claims.detail
+
+
+def test_a_file_system_that_cannot_sync_is_found(tmp_path, monkeypatch):
+    def refuse(handle):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    findings = by_name(shared_findings(tmp_path))
+    assert [name for name, one in findings.items() if not one.ok] == ["atomic replace", "fsync"]
+    assert "Input/output error" in findings["fsync"].detail
+
+
+def test_a_folder_of_claims_that_cannot_be_made_is_a_finding_and_no_traceback(tmp_path, monkeypatch):
+    make = os.mkdir
+
+    def make_others(path, *rest):
+        if str(path).endswith(".claims"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        make(path, *rest)
+
+    monkeypatch.setattr(os, "mkdir", make_others)
+    claims = by_name(shared_findings(tmp_path))["claims of slides"]
+    assert not claims.ok
+    assert "cannot write" in claims.detail
+
+
+def test_a_clock_that_is_off_is_found(tmp_path, monkeypatch):
     now = time.time
     monkeypatch.setattr("wsi_mivpg.cli.doctor_shared.time.time", lambda: now() + 60)
     clock = by_name(shared_findings(tmp_path))["clock"]
@@ -142,6 +169,15 @@ def test_scratch_is_measured_and_beside_it_the_shared_folder(tmp_path):
     assert "MB/s" in alone[2].detail
     assert str(tmp_path) in beside[2].detail
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("scratch", "ok"), [((100.0, 100.0), False), ((100.0, 600.0), True)])
+def test_scratch_that_is_slower_by_far_than_the_shared_folder_is_worth_nothing(tmp_path, monkeypatch, scratch, ok):
+    speeds = iter([scratch, (1000.0, 1000.0)])
+    monkeypatch.setattr("wsi_mivpg.cli.doctor_scratch.speed_mb_s", lambda folder: next(speeds))
+    speed = scratch_findings(tmp_path, tmp_path)[2]
+    assert speed.ok == ok
+    assert ("TMPDIR" in speed.way_out) == (not ok)
 
 
 def test_scratch_on_a_network_is_not_the_nodes_own(tmp_path, monkeypatch):
@@ -193,28 +229,25 @@ def test_nodes_whose_locks_and_claims_do_not_hold_are_found(tmp_path):
 
 
 def test_a_node_that_is_alone_says_how_to_start_all(tmp_path):
-    from wsi_mivpg.cli.doctor_nodes import nodes_findings
-
     (finding,) = nodes_findings(tmp_path, 2, wait_s=0.3)
     assert not finding.ok
     assert "1 of 2 came" in finding.detail
     assert "srun --nodes 2" in finding.detail
 
 
-def test_the_command_exits_1_when_a_folder_that_was_asked_for_fails(tmp_path):
-    doctor = run_doctor("--shared", tmp_path / "none", "--scratch", tmp_path)
-    printed, _ = doctor.communicate(timeout=120)
-    assert doctor.returncode == 1
-    failed = [
-        one["what"]
-        for one in json.loads(printed)
-        if one["needed_for"] in ("shared folder", "scratch") and not one["ok"]
-    ]
-    assert failed == [str(tmp_path / "none")]
+def test_the_command_exits_1_when_a_folder_that_was_asked_for_fails(run, tmp_path):
+    code, printed, _ = run("doctor", "--json", "--shared", tmp_path / "none", "--scratch", tmp_path)
+    assert code == 1
+    of_folders = [one for one in json.loads(printed) if one["needed_for"] in ("shared folder", "scratch")]
+    assert [one["what"] for one in of_folders if not one["ok"]] == [str(tmp_path / "none")]
 
 
-def test_nodes_without_a_shared_folder_are_wrong_usage():
-    doctor = run_doctor("--nodes", "2")
-    _, errors = doctor.communicate(timeout=60)
-    assert doctor.returncode == 2
+def test_the_table_says_which_folder_fails(run, tmp_path):
+    _, printed, _ = run("doctor", "--scratch", tmp_path / "none")
+    assert [line.split()[:2] for line in printed.splitlines() if "FAILS" in line] == [["FAILS", str(tmp_path / "none")]]
+
+
+def test_nodes_without_a_shared_folder_are_wrong_usage(run):
+    code, _, errors = run("doctor", "--nodes", "2")
+    assert code == 2
     assert "--shared" in errors

@@ -93,9 +93,20 @@ def _claiming(place: Path) -> Finding:
         with Claims(place) as one, Claims(place) as two:
             taken = one.take("slide"), two.take("slide")
             one.release("slide")
-            return (*taken, two.take("slide")) == (True, False, True), "taken once only, and again when given back"
+            ok = (*taken, two.take("slide")) == (True, False, True)
+        return ok, f"one run of two gets it, {_by_what(place)}" if ok else "two runs did not share it as they should"
 
     return tried("claims of slides", SHARED, "let one run at a time write to a folder there", trial)
+
+
+def _by_what(place: Path) -> str:
+    source = place / "linked"
+    source.touch()
+    try:
+        os.link(source, place / "link")
+    except OSError:
+        return "by exclusive creation: there are no hard links"
+    return "by hard links"
 
 
 def _syncing(place: Path) -> Finding:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from wsi_mivpg.errors import WsiMivpgError
+
 SHARED, SCRATCH, BETWEEN = "shared folder", "scratch", "between nodes"
 """What findings about folders are needed for."""
 
@@ -25,11 +27,13 @@ class Finding:
 
 
 def tried(what: str, needed_for: str, way_out: str, trial: Callable[[], tuple[bool, str]]) -> Finding:
-    """Return a finding from what `trial` says; an OSError in it is a failure."""
+    """Return a finding from what `trial` says; an error in it that is not a bug is a failure."""
     try:
         ok, detail = trial()
     except OSError as problem:
         ok, detail = False, f"failed: {problem.strerror or problem}"
+    except WsiMivpgError as problem:
+        ok, detail = False, str(problem)
     return Finding(what, needed_for, ok, detail, "" if ok else way_out)
 
 
