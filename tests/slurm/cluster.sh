@@ -4,7 +4,8 @@
 #   tests/slurm/cluster.sh start FOLDER    writes FOLDER/slurm.conf and starts the daemons
 #   tests/slurm/cluster.sh stop FOLDER     stops exactly those
 #
-# Commands find the cluster by SLURM_CONF=FOLDER/slurm.conf. Nothing in /etc is read or changed, and nothing else that
+# Commands find the cluster by SLURM_CONF=FOLDER/slurm.conf and, first in PATH, FOLDER/bin: Snakemake takes SLURM_CONF
+# away from the `srun` within a job, which otherwise reads /etc/slurm. Nothing in /etc is read or changed, and nothing else that
 # runs here is touched. Memory limits are enforced by accounting (JobAcctGather), which needs no cgroups.
 set -euo pipefail
 
@@ -14,8 +15,10 @@ CPUS=2         # of each node, however many the machine has
 start() {
   local folder=$1 host
   host=$(hostname -s)
-  mkdir -p "$folder"/{state,spool1,spool2,log}
+  mkdir -p "$folder"/{bin,state,spool1,spool2,log}
   folder=$(cd "$folder" && pwd)
+  printf '#!/bin/sh\nSLURM_CONF=%q exec %q "$@"\n' "$folder/slurm.conf" "$(command -v srun)" >"$folder/bin/srun"
+  chmod +x "$folder/bin/srun"
   head -c 1024 /dev/urandom >"$folder/munge.key"
   chmod 400 "$folder/munge.key"
   munged --key-file="$folder/munge.key" --socket="$folder/munge.socket" --pid-file="$folder/munged.pid" \
@@ -64,5 +67,22 @@ CONF
   echo "error: the cluster did not come up; see $folder/log" >&2
   return 1
 }
-PORT=${SLURM_TEST_PORT:-16817}
-start "$2"
+stop() {
+  local folder=$1 pid file
+  SLURM_CONF=$folder/slurm.conf scancel --partition main 2>/dev/null || true
+  for file in "$folder"/slurmd-*.pid "$folder"/slurmctld.pid "$folder"/munged.pid; do
+    [[ -f $file ]] || continue
+    pid=$(<"$file")
+    kill "$pid" 2>/dev/null || continue
+    for _ in $(seq 40); do
+      kill -0 "$pid" 2>/dev/null || break
+      sleep 0.25
+    done
+  done
+}
+
+PORT=${SLURM_TEST_PORT:-16817} # and the two after it
+case ${1-} in
+  start | stop) "$1" "${2:?FOLDER}" ;;
+  *) sed -n '2,/^set/s/^# \?//p' "$0" >&2 && exit 2 ;;
+esac
