@@ -18,7 +18,13 @@ import pytest
 import tifffile
 import yaml
 
+from safetensors.torch import load_file
+
 from tests.slurm.encoder import NAME
+from tests.training.test_train import assert_same_weights
+from tests.training.tiny_cohort import tiny_recipe, write_cases
+from wsi_mivpg.cohorts.case import write_manifest
+from wsi_mivpg.training.recipe import as_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOW = ROOT / "pipelines" / "workflow"
@@ -153,10 +159,35 @@ def test_jobs_that_are_cancelled_killed_or_out_of_memory_end_as_undisturbed_ones
     # What was whole when its job was cancelled was kept, and all is as if nothing had happened.
     kept = (tmp_path / "bags" / "0001" / "s0.h5").stat()
     assert (kept.st_ino, kept.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-    undisturbed = ["extract", tmp_path / "slides", "--out", tmp_path / "alone", "--encoder", NAME, "--batch-size", 8]
+    undisturbed = ["extract", tmp_path / "cohort.csv", "--out", tmp_path / "alone", "--encoder", NAME, "--batch-size", 8]
     subprocess.run([BIN / "wsi-mivpg", *map(str, undisturbed)], env=environment, check=True, capture_output=True)
     assert bags(tmp_path / "bags") == bags(tmp_path / "alone")
     assert len((tmp_path / "cohort.jsonl").read_text().splitlines()) == 9
+
+
+def test_two_nodes_train_the_same_weights_as_one_process_with_twice_the_batch(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    write_manifest(tmp_path / "cases.jsonl", write_cases(tmp_path / "bags", train=8))
+    sizes = tiny_recipe(tmp_path / "base").model.mivpg.model_dump()
+    recipe = tiny_recipe(
+        tmp_path / "base",
+        data={"manifest": str(tmp_path / "cases.jsonl")},
+        model={"mivpg": {**sizes, "hidden_dropout_prob": 0.0}},
+        optim={"steps": 3, "batch_size": 2, "save_every": 3},
+    )
+    (tmp_path / "recipe.yaml").write_text(as_yaml(recipe))
+    template = [ROOT / "pipelines" / "slurm" / "train.sbatch", tmp_path / "recipe.yaml"]
+    sizes_of_job = ["--nodes", 2, "--cpus-per-task", 1, "--mem", "4G", "--time", 10, "--output", tmp_path / "said"]
+    submitted = ["sbatch", "--wait", *sizes_of_job, *template, tmp_path / "two"]
+    together = {**environment, "MASTER_ADDR": "127.0.0.1"}
+    done = subprocess.run([*map(str, submitted)], env=together, check=False, timeout=300)
+    said = (tmp_path / "said").read_text()
+    assert done.returncode == 0, said
+    alone = ["train", tmp_path / "recipe.yaml", "optim.batch_size=4", "--out", tmp_path / "one"]
+    subprocess.run([BIN / "wsi-mivpg", *map(str, alone)], env=environment, check=True, capture_output=True)
+    one, two = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two"))
+    assert_same_weights(one, two, 1e-4)
 
 
 def kill_processes(folder: Path, shard: str) -> None:
