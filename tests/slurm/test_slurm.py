@@ -17,7 +17,6 @@ import psutil
 import pytest
 import tifffile
 import yaml
-
 from safetensors.torch import load_file
 
 from tests.slurm.encoder import NAME
@@ -129,11 +128,22 @@ def test_jobs_that_are_cancelled_killed_or_out_of_memory_end_as_undisturbed_ones
     rows = [f"s{number},slides/s{number}.tiff,c{number}" for number in range(9)]
     (tmp_path / "cohort.csv").write_text("\n".join(["slide_id,path,case_id", *rows]))
     step = {"encoder": NAME, "slides_per_job": 3, "threads": 1, "mem_mb": 800, "runtime_min": 10}
-    config = {"cohort": "cohort.csv", "model": "demo", "most_mem_mb": 3000, "extract": {**step, "options": ["--batch-size", 8]}}
+    config = {
+        "cohort": "cohort.csv",
+        "model": "demo",
+        "most_mem_mb": 3000,
+        "extract": {**step, "options": ["--batch-size", 8]},
+    }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     command = ["snakemake", "-s", WORKFLOW / "Snakefile", "--directory", tmp_path, "--until", "collect"]
     command += ["--configfile", tmp_path / "config.yaml", "--workflow-profile", WORKFLOW / "profiles" / "slurm"]
-    command += ["--slurm-status-command", "squeue", "--slurm-no-account", "--slurm-init-seconds-before-status-checks", 2]
+    command += [
+        "--slurm-status-command",
+        "squeue",
+        "--slurm-no-account",
+        "--slurm-init-seconds-before-status-checks",
+        2,
+    ]
     with (tmp_path / "said").open("w") as said:
         run = subprocess.Popen([*map(str, command)], env=environment, stdout=said, stderr=subprocess.STDOUT, text=True)
         try:
@@ -159,7 +169,16 @@ def test_jobs_that_are_cancelled_killed_or_out_of_memory_end_as_undisturbed_ones
     # What was whole when its job was cancelled was kept, and all is as if nothing had happened.
     kept = (tmp_path / "bags" / "0001" / "s0.h5").stat()
     assert (kept.st_ino, kept.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-    undisturbed = ["extract", tmp_path / "cohort.csv", "--out", tmp_path / "alone", "--encoder", NAME, "--batch-size", 8]
+    undisturbed = [
+        "extract",
+        tmp_path / "cohort.csv",
+        "--out",
+        tmp_path / "alone",
+        "--encoder",
+        NAME,
+        "--batch-size",
+        8,
+    ]
     subprocess.run([BIN / "wsi-mivpg", *map(str, undisturbed)], env=environment, check=True, capture_output=True)
     assert bags(tmp_path / "bags") == bags(tmp_path / "alone")
     assert len((tmp_path / "cohort.jsonl").read_text().splitlines()) == 9

@@ -3,12 +3,14 @@
 import csv
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wsi_mivpg.cli import console
-from wsi_mivpg.reports.overview import Overview, ReportLink
+
+if TYPE_CHECKING:
+    from wsi_mivpg.reports.overview import Overview, ReportLink
 
 EXAMPLES = "Example: wsi-mivpg overview out/workflow"
 _PAGES = {
@@ -40,16 +42,19 @@ def overview(
         "left_out": found.left_out,
         "failed": {**found.failed_slides, **found.failed_reports},
     }
-    text = f"{page}: {sum(found.slides.values())} slides, {sum(found.cases.values())} cases, {len(found.reports)} reports"
+    text = (
+        f"{page}: {sum(found.slides.values())} slides, {sum(found.cases.values())} cases, {len(found.reports)} reports"
+    )
     console.result(data, text, as_json=as_json)
 
 
-def gather(folder: Path) -> Overview:
+def gather(folder: Path) -> "Overview":
     """Read what the commands of a workflow left in its folder: only slides and cases that are on a list count."""
     from wsi_mivpg.cli.collect import left_out_file
     from wsi_mivpg.cohorts.case import read_manifest
     from wsi_mivpg.extraction.inputs import read_manifest as read_slides
     from wsi_mivpg.extraction.ledger import read_status
+    from wsi_mivpg.reports.overview import Overview
 
     slides: Counter[str] = Counter()
     failed: dict[str, str] = {}
@@ -82,8 +87,9 @@ def _split(folder: Path) -> Path:
     return split if split.is_file() else folder / "cohort.jsonl"
 
 
-def _reports(folder: Path) -> tuple[list[ReportLink], dict[str, str]]:
+def _reports(folder: Path) -> "tuple[list[ReportLink], dict[str, str]]":
     from wsi_mivpg.reports import file_name, read_jsonl
+    from wsi_mivpg.reports.overview import ReportLink
 
     links: list[ReportLink] = []
     failed: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""The cases of a cohort all of whose slides have been extracted, with their bags; the others, and why they are left out.
+"""The cases of a cohort all of whose slides have been extracted, with their bags; the others and why they are not.
 
 It does not extract: which slide has which bag, and what failed, it is told.
 """
