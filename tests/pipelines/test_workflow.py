@@ -100,9 +100,9 @@ def test_a_slide_that_fails_is_named_and_stops_nothing(done: Path) -> None:
     assert "12 extracted, 1 failed" in page
     with (done / "cohort.left-out.csv").open() as stream:
         left_out = list(csv.DictReader(stream))
-    assert [row["slide"] for row in left_out] == ["broken"]
-    assert "broken.tiff" in left_out[0]["error"]
-    assert left_out[0]["error"].split(":")[-1] in page
+    assert [row["case_id"] for row in left_out] == ["broken"]
+    assert "broken.tiff" in left_out[0]["reason"]
+    assert "Cases left out" in page
 
 
 def test_the_same_command_again_has_nothing_to_do(done: Path) -> None:

@@ -1,5 +1,8 @@
 """``wsi-mivpg cohorts collect``: a cohort with the bags that the jobs of a workflow made."""
 
+import csv
+import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -28,10 +31,11 @@ def collect(
 
     A case is left out when one of its slides failed, or none has tissue; then the exit code is 3.
     """
+    from wsi_mivpg.atomic import write_text
     from wsi_mivpg.cohorts.case import write_manifest
     from wsi_mivpg.cohorts.complete import complete_cases
     from wsi_mivpg.extraction.inputs import read_manifest
-    from wsi_mivpg.extraction.ledger import read_status, write_failures
+    from wsi_mivpg.extraction.ledger import read_status
 
     paths: dict[str, Path] = {}
     failed: dict[str, str] = {}
@@ -45,7 +49,7 @@ def collect(
                 paths[slide.slide_id] = bags / shard.stem / f"{slide.slide_id}.h5"
     complete = complete_cases(cohort, paths, failed)
     n_left_out, total = len(complete.left_out), len(complete.left_out) + len(complete.cases)
-    write_failures(left_out_file(out), complete.left_out)
+    write_text(left_out_file(out), _as_csv(complete.left_out))
     if not complete.cases or n_left_out > most_left_out * total:
         first = next(iter(complete.left_out.items()))
         raise CohortError(
@@ -63,3 +67,11 @@ def collect(
 def left_out_file(manifest: Path) -> Path:
     """Return where the cases that are not in a collected manifest are named."""
     return manifest.with_suffix(".left-out.csv")
+
+
+def _as_csv(left_out: Mapping[str, str]) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("case_id", "reason"))
+    writer.writerows(left_out.items())
+    return text.getvalue()

@@ -1,5 +1,6 @@
 """``wsi-mivpg shards``: lists of slides or cases, one for each job of a workflow."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -42,13 +43,15 @@ def shards(
     if cases and len(inputs) > 1:
         raise typer.BadParameter(f"{len(inputs)} inputs; with --cases give one manifest", param_hint="INPUT")
     console.writable_folder(out)
-    made = _of_cases(Path(inputs[0]), split, out, size) if cases else _of_slides(inputs, out, size)
+    made, files = _of_cases(Path(inputs[0]), split, out, size) if cases else _of_slides(inputs, out, size)
     rows = [(name, len(inside)) for name, inside in made.items()]
     table = console.table(("list", "cases" if cases else "slides"), rows)
-    console.result({"shards": made}, table, as_json=as_json)
+    # For workflows that must carry the files to their jobs: relative to the folder of the lists, as in the lists.
+    paths = {one: [os.path.relpath(path.absolute(), out.absolute()) for path in of] for one, of in files.items()}
+    console.result({"shards": made, "files": paths}, table, as_json=as_json)
 
 
-def _of_slides(inputs: Sequence[str], out: Path, size: int) -> dict[str, list[str]]:
+def _of_slides(inputs: Sequence[str], out: Path, size: int) -> tuple[dict[str, list[str]], dict[str, list[Path]]]:
     from wsi_mivpg.extraction.inputs import read_manifest, write_manifest
     from wsi_mivpg.shards import keep_shards
 
@@ -56,7 +59,7 @@ def _of_slides(inputs: Sequence[str], out: Path, size: int) -> dict[str, list[st
     if found.failures:
         raise SlideError("; ".join(found.failures.values()))
     slides = {slide.slide_id: slide for slide in found.slides}
-    return keep_shards(
+    made = keep_shards(
         out,
         ".csv",
         list(slides),
@@ -64,16 +67,19 @@ def _of_slides(inputs: Sequence[str], out: Path, size: int) -> dict[str, list[st
         read_ids=lambda path: [slide.slide_id for slide in read_manifest(path)],
         write=lambda path, ids: write_manifest(path, [slides[one] for one in ids]),
     )
+    return made, {one.slide_id: [one.source] for one in found.slides if isinstance(one.source, Path)}
 
 
-def _of_cases(manifest: Path, split: str | None, out: Path, size: int) -> dict[str, list[str]]:
+def _of_cases(
+    manifest: Path, split: str | None, out: Path, size: int
+) -> tuple[dict[str, list[str]], dict[str, list[Path]]]:
     from wsi_mivpg.cohorts.case import read_manifest, write_manifest
     from wsi_mivpg.shards import keep_shards
 
     found = {case.case_id: case for case in read_manifest(manifest) if split in (None, case.split)}
     if not found:
         raise CohortError(f"{manifest}: no case of split {split!r}; `wsi-mivpg cohorts split` makes splits")
-    return keep_shards(
+    made = keep_shards(
         out,
         ".jsonl",
         list(found),
@@ -81,3 +87,4 @@ def _of_cases(manifest: Path, split: str | None, out: Path, size: int) -> dict[s
         read_ids=lambda path: [case.case_id for case in read_manifest(path)],
         write=lambda path, ids: write_manifest(path, [found[one] for one in ids]),
     )
+    return made, {case.case_id: [*case.slide_paths, *case.bag_paths] for case in found.values()}
