@@ -146,6 +146,6 @@ def test_a_cohort_without_splits_is_divided_and_one_with_a_model_is_not_trained_
     divided = snakemake(done, "-n", config=CONFIG | {"split": {"seed": 1}})
     assert "split" in jobs(divided), divided.stderr
     with_model = {name: value for name, value in CONFIG.items() if name != "train"} | {"model": "demo"}
-    planned = snakemake(done, "-n", "--forcerun", "collect", config=with_model)
+    planned = snakemake(done, "-n", "--forcerun", "report", config=with_model)
     assert "report" in jobs(planned), planned.stderr
     assert "train" not in jobs(planned)
