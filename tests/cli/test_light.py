@@ -30,6 +30,9 @@ COMMANDS = (
     ["bags", "check"],
     ["bags", "info"],
     ["bags", "convert"],
+    ["shards"],
+    ["overview"],
+    ["cohorts", "collect"],
 )
 
 _PROBE = """

@@ -87,6 +87,20 @@ def test_a_fresh_start_forgets_what_was_there(tmp_path: Path) -> None:
     assert_same_weights(weights(anew), weights(train(recipe, cases, tmp_path / "other")), 1e-7)
 
 
+def test_another_training_is_replaced_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    cases = write_cases(tmp_path / "bags")
+    first, second = (tiny_recipe(tmp_path / "base", optim={"steps": steps, "save_every": 1}) for steps in (1, 2))
+    train(first, cases, tmp_path / "out")
+    with pytest.raises(OutputError, match="another recipe"):
+        train(second, cases, tmp_path / "out")
+    replaced = train(second, cases, tmp_path / "out", replace=True)
+    assert replaced.steps == 2
+    written = replaced.model_dir / "model.safetensors"
+    before = written.stat().st_mtime_ns
+    assert train(second, cases, tmp_path / "out", replace=True).steps == 2
+    assert written.stat().st_mtime_ns == before, "what is finished is kept"
+
+
 def test_the_model_is_there_even_if_the_run_was_killed_just_before_it(tmp_path: Path) -> None:
     cases, recipe = write_cases(tmp_path), tiny_recipe(tmp_path / "base")
     made = weights(train(recipe, cases, tmp_path / "out"))

@@ -80,6 +80,9 @@ def extract(
     compiled: Annotated[bool, typer.Option("--compile", help="Let torch compile the encoder first.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="Cores to use; default all.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make bags again that are there.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Stay until slides that other runs hold are done; do those of dead runs.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Cut the tissue of each slide into tiles, encode them, and write one HDF5 bag per slide.
@@ -123,6 +126,7 @@ def extract(
         threads=threads,
         overwrite=overwrite,
         patch_tokens=patch_tokens,
+        wait=wait,
     )
     console.note(checked_disk(found.slides, out, choice))
     lost = dict(found.failures)

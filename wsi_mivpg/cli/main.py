@@ -15,6 +15,7 @@ from wsi_mivpg.cli import (
     bags,
     calibrate,
     cohorts,
+    collect,
     console,
     doctor,
     encoders,
@@ -24,7 +25,9 @@ from wsi_mivpg.cli import (
     extract,
     generate,
     info,
+    overview,
     report,
+    shards,
     train,
     view,
 )
@@ -61,6 +64,7 @@ app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 app.command("info", epilog=info.EXAMPLES)(info.info)
 app.command("encoders", epilog=encoders.EXAMPLES)(encoders.encoders)
 app.command("extract", epilog=extract.EXAMPLES)(extract.extract)
+app.command("shards", epilog=shards.EXAMPLES)(shards.shards)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("explain", epilog=explain.EXAMPLES)(explain.explain)
 app.command("export", epilog=export.EXAMPLES)(export.export)
@@ -70,6 +74,8 @@ app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command("generate", epilog=generate.EXAMPLES)(generate.generate)
 app.command("ask", epilog=ask.EXAMPLES)(ask.ask)
 app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
+app.command("overview", epilog=overview.EXAMPLES)(overview.overview)
+cohorts.app.command("collect", epilog=collect.EXAMPLES)(collect.collect)
 app.add_typer(bags.app, name="bags")
 app.add_typer(cohorts.app, name="cohorts")
 app.add_typer(cohorts.app, name="cohort", hidden=True)  # as it was called

@@ -41,6 +41,9 @@ def train(
         bool, typer.Option("--prepare-only", help="Make slides and bags, and stop: before torchrun, for example.")
     ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew instead of resuming.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Start anew where another recipe or other cases were trained.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Make the recipe's slides and bags, then train the model; stopped runs go on where they were."""
@@ -69,7 +72,9 @@ def train(
     bar = console.progress("train") if rank == 0 else nullcontext(_nothing)
     say(f"train {settings.name}: {len(cases)} cases, log in {out}")
     with console.stop_on_sigterm(), bar as advance, redirect_stdout(sys.stderr):
-        done = train_model(settings, cases, out, resume=not fresh, workers=workers, on_step=advance, note=say)
+        done = train_model(
+            settings, cases, out, resume=not fresh, replace=replace, workers=workers, on_step=advance, note=say
+        )
     if processes > 1:
         from accelerate import PartialState
 

@@ -4,6 +4,7 @@ What a process does is `run`'s job.
 """
 
 import multiprocessing
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wsi_mivpg.encoders.registry import TileEncoder
+from wsi_mivpg.extraction.claims import Claims
 from wsi_mivpg.extraction.inputs import SlideInput
 from wsi_mivpg.extraction.ledger import Ledger, read_status
 from wsi_mivpg.extraction.run import extract_many
@@ -45,6 +47,7 @@ class RunChoice:
         threads: cores for each process; None for an equal share of all.
         overwrite: replace bags made with other settings.
         patch_tokens: keep each picture's tokens in place of one vector; all slides of the run are pictures then.
+        wait: stay until the slides that other runs hold are done, and do those whose run died.
     """
 
     encoders: tuple[EncoderChoice, ...]
@@ -59,6 +62,7 @@ class RunChoice:
     threads: int | None = None
     overwrite: bool = False
     patch_tokens: bool = False
+    wait: bool = False
 
 
 def extract_on(
@@ -83,6 +87,30 @@ def extract_on(
         EncoderError: an encoder cannot be had, or was not trained on such tiles.
         OutputError: `out_dir` cannot be written.
     """
+    summary = _extract_on(devices, slides, out_dir, choice, on_progress, lost_inputs)
+    while choice.wait and summary.elsewhere:
+        held = [slide for slide in slides if slide.slide_id in summary.elsewhere]
+        wait_for_others(out_dir, [slide.slide_id for slide in held])
+        again = _extract_on(devices, held, out_dir, choice, on_progress, lost_inputs)
+        summary = _merged(slides, [summary, again])
+    return summary
+
+
+def wait_for_others(out_dir: Path, slide_ids: Sequence[str]) -> None:
+    """Wait until no living run holds any of these slides."""
+    claims = Claims(out_dir)
+    while any(claims.holder(one) is not None and not claims.is_dead(one) for one in slide_ids):
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+def _extract_on(
+    devices: Sequence[str],
+    slides: Sequence[SlideInput],
+    out_dir: Path,
+    choice: RunChoice,
+    on_progress: Callable[[Progress], None] | None,
+    lost_inputs: dict[str, str] | None,
+) -> ExtractionSummary:
     if len(devices) == 1:
         return _extract(devices[0], slides, out_dir, choice, on_progress, lost_inputs)
     context = multiprocessing.get_context("spawn")

@@ -5,11 +5,13 @@ Names only: no slide is opened here.
 
 import csv
 import fnmatch
+import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
+from wsi_mivpg.atomic import write_text
 from wsi_mivpg.errors import SlideError
 from wsi_mivpg.slides.address import is_address, named_path, shown_address
 from wsi_mivpg.slides.readers.patch_folder import PatchFolder, find_patch_slides
@@ -124,6 +126,25 @@ def read_manifest(path: Path) -> list[SlideInput]:
     if not slides:
         raise SlideError(f"{path}: no slides in it; give one line for each below slide_id,path")
     return slides
+
+
+def write_manifest(path: Path, slides: Sequence[SlideInput]) -> None:
+    """Write slides as `read_manifest` reads them: ids, cases, resolutions, and paths relative to the CSV's folder.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("slide_id", "path", "case_id", "mpp"))
+    folder = path.parent.resolve()
+    for slide in slides:
+        place = slide.source
+        if isinstance(place, Path):
+            # The file's own name is kept where it is a link: it may be called by its hash elsewhere.
+            place = os.path.relpath(place.parent.resolve() / place.name, folder)
+        writer.writerow((slide.slide_id, place, slide.case_id, "" if slide.mpp is None else slide.mpp))
+    write_text(path, text.getvalue())
 
 
 def _manifest_row(row: dict[str, str], path: Path, line: int) -> SlideInput:

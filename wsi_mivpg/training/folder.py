@@ -64,22 +64,23 @@ def made_of(recipe: Recipe, cohort: Cohort) -> dict[str, object]:
     return {"recipe": recipe.model_dump(mode="json"), "cases": canonical_hash(cases)}
 
 
-def claim(out_dir: Path, whose: dict[str, object], resume: bool) -> None:
-    """Write what is trained here; clear what another training left, or refuse to go on from it.
+def claim(out_dir: Path, whose: dict[str, object], resume: bool, replace: bool) -> None:
+    """Write what is trained here; clear what another training left, if it may be replaced, or refuse to go on from it.
 
     Raises:
-        OutputError: resuming what another recipe or other cases began.
+        OutputError: resuming what another recipe or other cases began, without `replace`.
     """
     file = out_dir / RECIPE_FILE
     stages = [out_dir / CHECKPOINTS, out_dir / ALIGNMENT]
     begun = (out_dir / MODEL).is_dir() or any(last_checkpoint(stage) for stage in stages)
     if begun and resume:
         earlier = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-        if earlier != whose:
+        if earlier == whose:
+            return
+        if not replace:
             raise OutputError(
                 f"{out_dir} holds a checkpoint of another recipe or other cases; choose another folder or do not resume"
             )
-        return
     for folder in (*stages, out_dir / MODEL, out_dir / TENSORBOARD):
         shutil.rmtree(folder, ignore_errors=True)
     for name in (LOG_FILE, SAMPLES_FILE):

@@ -70,6 +70,7 @@ def train(
     out_dir: Path,
     *,
     resume: bool = True,
+    replace: bool = False,
     workers: int = 0,
     on_step: Advance = lambda done, total, words: None,
     note: Callable[[str], None] = lambda words: None,
@@ -84,6 +85,7 @@ def train(
         cases: cases with bags; those of other splits are left alone.
         out_dir: where to.
         resume: go on from the last checkpoint there; else start anew.
+        replace: start anew also where another recipe or other cases were trained, which is refused otherwise.
         workers: processes beside this one that read bags.
         on_step: is told after each step how far the training is.
         note: is told what a user may want to read: leaks that are allowed, sample reports.
@@ -101,7 +103,7 @@ def train(
     for leak in cohort.leaks:
         note(f"warning: {leak.message}")
     if process.is_main_process:
-        claim(out_dir, made_of(recipe, cohort), resume)
+        claim(out_dir, made_of(recipe, cohort), resume, replace)
     process.wait_for_everyone()
     log = JsonLinesLog(out_dir / LOG_FILE)
     unfinished = not (out_dir / MODEL).is_dir()
