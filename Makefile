@@ -60,9 +60,9 @@ docs: $(VENV)/.dev-installed
 	$(BIN)/mkdocs build --strict -q
 
 test: lint docs
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 	rm -rf notebooks/out
-	$(BIN)/pytest --nbmake --nbmake-timeout=600 --durations=5 notebooks
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --nbmake --nbmake-timeout=600 --durations=5 notebooks
 
 # Runs them and keeps what they show; without times and without the state of widgets, which would hold the viewer's program.
 notebooks: $(VENV)/.dev-installed

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.demo import put_between_marks
+from demo import put_between_marks
 from wsi_mivpg.bags import FeatureBag
 from wsi_mivpg.captioner import CaseBags, Generated, SlideCaptioner, in_memory
 from wsi_mivpg.captioner.generation import see

@@ -90,7 +90,7 @@ def _numbers(text: str) -> list[int]:
 
 def _run(jobs: list[Job], setting: Setting, at_a_time: int) -> None:
     began = time.monotonic()
-    os.environ.update(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
+    os.environ.update(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", THP_MEM_ALLOC_ENABLE="1")
     # Spawned, so that torch reads the number of threads when it starts.
     with ProcessPoolExecutor(at_a_time, mp_context=get_context("spawn")) as pool:
         running = {pool.submit(do, job, setting): job for job in jobs}

@@ -63,7 +63,8 @@ def test_the_index_is_searched_and_sorted_and_shows_pictures_warnings_and_gates(
     page.goto((folder / "index.html").as_uri())
 
     def shown() -> list[str]:
-        return [link.inner_text() for link in page.locator(".cases > li:not([hidden]) a").all()]
+        # Not `inner_text`, which is empty while a case lies out of view and is not rendered.
+        return page.locator(".cases > li:not([hidden]) a").all_text_contents()
 
     assert shown() == ["case-10", "case-2", "case-1"]
     page.wait_for_function("document.querySelector('.picture img').naturalWidth > 0")

@@ -107,7 +107,6 @@ def with_trust(
             start=span.start,
             end=span.end,
             logprob=float(assessed.token_logprobs[list(span.tokens)].sum()),
-            method="attention",
         )
         for span in cut
     ]

@@ -31,6 +31,7 @@ from wsi_mivpg.errors import EvidenceError, SlideError, WsiMivpgError
 from wsi_mivpg.evidence import Evidence, Randomised, label_randomisation, model_randomisation, slides_of
 from wsi_mivpg.extraction import SlideInput, SlideSettings
 from wsi_mivpg.reports import Report, SlideSummary, file_name, read_json, write_case, write_json
+from wsi_mivpg.reports.support import map_method
 
 _SAME_LOGPROB = 0.05
 """Nats per token by which the model may differ from what the report says; other devices and batches round otherwise."""
@@ -191,7 +192,7 @@ def _write_page(
     if None in pictures.values() and page.exists():
         console.note(f"warning: {page} stays as it was, for the pictures of the slide in it")
         return []
-    weights = evidence.weights[report.sentences[0].method]
+    weights = evidence.weights[map_method(report)]
     maps = Maps(weights[-1], list(weights[:-1]))
     panels = [panel(tiles, maps, pictures.get(tiles.slide_id)) for tiles in evidence.slides]
     return [write_case(out, report, [one for one in panels if one is not None])]
@@ -232,7 +233,7 @@ def _other_reports(path: Path, text: str) -> list[tuple[str, Sequence[int]]]:
 def _result(report: Report, out: Path, folder: Path, files: Sequence[Path]) -> dict[str, Any]:
     return {
         "case_id": report.case_id,
-        "method": report.sentences[0].method,
+        "method": map_method(report),
         "sentences": [
             {
                 "text": sentence.text,

@@ -105,8 +105,8 @@ class Sentence(_Frozen):
     end: int
     logprob: float
     """Sum over its tokens, natural logarithm."""
-    method: str
-    """How its tiles were weighed: "attention", "gradient" or "leave-out"."""
+    method: str | None = None
+    """How its tiles were weighed: "attention", "gradient" or "leave-out"; None: they were not."""
     top_tiles: tuple[TopTile, ...] = ()
     faithfulness: Faithfulness | None = None
     confidence: float | None = None

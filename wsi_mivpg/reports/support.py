@@ -33,7 +33,7 @@ class Support:
         key: "report", or "sentence-N", N from 1: ids and data of the page.
         name: the same for people.
         text: of the sentence; empty for the report.
-        method: what the map's weights are.
+        method: what the map's weights are; empty where no tiles were weighed.
         verdict: "better" or "random" where faithfulness was measured, else "unknown".
         tiles: most important first.
         figures: (what was measured, its value) of the faithfulness.
@@ -66,7 +66,7 @@ def supports(report: Report) -> tuple[list[Support], list[PageTile]]:
     tiles: dict[tuple[str, int, int], PageTile] = {}
     places: dict[tuple[str, int, int], int] = {}
 
-    def shown(key: str, top: tuple[TopTile, ...], method: str) -> tuple[Shown, ...]:
+    def shown(key: str, top: tuple[TopTile, ...], method: str | None) -> tuple[Shown, ...]:
         result = []
         for rank, tile in enumerate(top, 1):
             place = (tile.slide_id, tile.x, tile.y)
@@ -93,7 +93,7 @@ def supports(report: Report) -> tuple[list[Support], list[PageTile]]:
                 key=key,
                 name=f"Sentence {number}",
                 text=sentence.text,
-                method=METHODS.get(sentence.method, sentence.method),
+                method=METHODS.get(sentence.method, sentence.method) if sentence.method else "",
                 verdict=_verdict(sentence),
                 tiles=shown(key, sentence.top_tiles, sentence.method),
                 figures=tuple(_figures(sentence.faithfulness)) if sentence.faithfulness else (),
@@ -104,7 +104,7 @@ def supports(report: Report) -> tuple[list[Support], list[PageTile]]:
 
 def map_method(report: Report) -> str:
     """Return how the whole report's map and tiles were weighed: like its sentences', and without any by attention."""
-    return report.sentences[0].method if report.sentences else "attention"
+    return next((sentence.method for sentence in report.sentences if sentence.method), "attention")
 
 
 def pieces(report: Report) -> Iterator[tuple[str, int | None]]:
@@ -119,7 +119,7 @@ def pieces(report: Report) -> Iterator[tuple[str, int | None]]:
     yield (rest if end else rest.lstrip()), None
 
 
-def weight_in_words(weight: float, method: str) -> tuple[str, str]:
+def weight_in_words(weight: float, method: str | None) -> tuple[str, str]:
     """Return a tile's weight and its unit: attention is a share of the case, the others are nats."""
     if method == "attention":
         return f"{weight * 100:.{0 if weight >= 0.1 else 1}f}", "\u202f%"

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from wsi_mivpg.errors import ViewError, WsiMivpgError
 from wsi_mivpg.reports import Report, Sentence, SlideSummary
+from wsi_mivpg.reports.support import map_method
 from wsi_mivpg.slides import Slide, open_slide
 from wsi_mivpg.slides.address import is_address
 from wsi_mivpg.widgets.scene import Row, Scene, ShownSlide
@@ -211,7 +212,7 @@ def _top_tiles(report: Report | None) -> tuple[dict[str, HasTiles], Maps]:
     for number, row in enumerate(rows):
         for tile in row:
             weights[number, columns[(tile.slide_id, tile.x, tile.y)]] = tile.weight
-    return placed, {report.sentences[0].method if report.sentences else "attention": weights}
+    return placed, {map_method(report): weights}
 
 
 def _rows(report: Report | None, maps: Maps, labels: Sequence[str]) -> list[Row]:

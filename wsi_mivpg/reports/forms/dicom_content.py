@@ -80,7 +80,7 @@ class _Builder:
         yield from self._tiles("Report", self._report.top_tiles, map_method(self._report))
         for number, sentence in enumerate(self._report.sentences, 1):
             yield self._sentence(number, sentence)
-            yield from self._tiles(f"Sentence {number}", sentence.top_tiles, sentence.method)
+            yield from self._tiles(f"Sentence {number}", sentence.top_tiles, sentence.method or "no method")
 
     def _whole(self) -> _Group:
         uids = dict.fromkeys(one.instance_uid for one in self._instances.values())

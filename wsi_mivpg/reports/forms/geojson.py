@@ -28,7 +28,7 @@ def collections(report: Report) -> dict[str, dict[str, Any]]:
         f"Sentence {number}": sentence.top_tiles for number, sentence in enumerate(report.sentences, 1)
     }
     methods = {"Report": map_method(report)} | {
-        f"Sentence {number}": sentence.method for number, sentence in enumerate(report.sentences, 1)
+        f"Sentence {number}": sentence.method or "no method" for number, sentence in enumerate(report.sentences, 1)
     }
     features: dict[str, list[dict[str, Any]]] = {slide.slide_id: [] for slide in report.slides}
     # The first sentence has the first colour here and in `explain`.
