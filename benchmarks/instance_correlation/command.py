@@ -47,9 +47,14 @@ class Setting(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do the jobs that have no result yet, the same seeds and sizes of all systems next to each other."""
     asked = _parser().parse_args(arguments)
-    budget = Budget(steps=asked.steps)
+    budget = Budget(alignment_steps=asked.alignment_steps, steps=asked.steps)
     if asked.quick:
-        asked.train, asked.seeds, asked.test, budget = [24], [0], 12, Budget(steps=20, warmup_steps=2)
+        asked.train, asked.seeds, asked.test, budget = (
+            [24],
+            [0],
+            12,
+            Budget(alignment_steps=20, steps=20, warmup_steps=2),
+        )
     out = asked.out or (Path("out/instance_correlation_quick") if asked.quick else FOLDER)
     setting = Setting(asked.tiles, 8 if asked.quick else None, max(asked.train), asked.test, budget, out)
     jobs = [
@@ -76,7 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--train", type=_numbers, default=[100, 300, 1000], help="numbers of training cases")
     parser.add_argument("--seeds", type=_numbers, default=[0, 1, 2])
     parser.add_argument("--test", type=int, default=480, help="test cases, the same for all")
-    parser.add_argument("--steps", type=int, default=Budget().steps)
+    parser.add_argument("--alignment-steps", type=int, default=Budget().alignment_steps, help="of the adapter alone")
+    parser.add_argument("--steps", type=int, default=Budget().steps, help="of adapter and language model together")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, one thread each")
     parser.add_argument("--quick", action="store_true", help="a smoke run of a minute, into a folder of its own")
     parser.add_argument("--table", action="store_true", help="write tables and plots of what is there, and run nothing")

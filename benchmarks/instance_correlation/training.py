@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.data import Dataset
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
-from wsi_mivpg.captioner import CaseBags, SlideCaptioner, draw
+from wsi_mivpg.captioner import CaseBags, SlideCaptioner
 from wsi_mivpg.evaluation import cider, text_scores
+from wsi_mivpg.training.alignment import align
 from wsi_mivpg.training.arguments import optimizer, training_arguments
-from wsi_mivpg.training.data import Item, collate
+from wsi_mivpg.training.data import CaseDataset, EpochOfDraws, Example, Sampling, collate
 from wsi_mivpg.training.recipe import Recipe
 from wsi_mivpg.training.trainer import CaptionTrainer
 
@@ -31,35 +31,29 @@ INSTANCE_DROPOUT = 0.1
 
 @dataclass(frozen=True)
 class Budget:
-    """What every system is given: optimiser steps, cases per step, learning rate."""
+    """What every system is given: steps of the adapter alone, steps of everything, cases per step, learning rates."""
 
-    steps: int = 1500
+    alignment_steps: int = 1200
+    steps: int = 400
     batch_size: int = 8
-    lr_adapter: float = 1e-3
-    lr_language: float = 1e-3
+    lr_alignment: float = 1.5e-3
+    lr_adapter: float = 1e-4
+    lr_language: float = 3e-3
     weight_decay: float = 0.05
-    warmup_steps: int = 100
+    warmup_steps: int = 40
 
 
-class InMemory(Dataset[Item]):
-    """Cases in memory; each time another part of the instances.
-
-    What is drawn depends on seed, how often a case was asked for, and its number alone.
-    """
+class InMemory(CaseDataset):
+    """The package's data set over cases that lie in memory and not in files."""
 
     def __init__(self, cases: Sequence[VirtualCase], reports: Sequence[tuple[int, ...]], seed: int) -> None:
-        self.cases, self.reports, self.seed = cases, reports, seed
-        self.asked = [0] * len(cases)
+        examples = [Example(case.bags.case_id, (), (report,)) for case, report in zip(cases, reports, strict=True)]
+        super().__init__(examples, Sampling(seed, instance_dropout=INSTANCE_DROPOUT))
+        self.cases = cases
 
-    def __len__(self) -> int:
-        return len(self.cases)
-
-    def __getitem__(self, index: int) -> Item:
-        rng = np.random.default_rng([self.seed, self.asked[index], index])
-        self.asked[index] += 1
-        case = self.cases[index]
-        kept = max(1, round(len(case.bags) * (1 - rng.uniform(0, INSTANCE_DROPOUT))))
-        return {"case": draw(whole(case.bags), kept, rng), "report": self.reports[index]}
+    def case(self, index: int) -> CaseBags:
+        """Return a case's instances, in float32."""
+        return whole(self.cases[index].bags)
 
 
 class _Losses(TrainerCallback):
@@ -82,6 +76,12 @@ def fit(captioner: SlideCaptioner, train: Sequence[VirtualCase], seed: int, budg
         {
             "name": "instance correlation",
             "seed": seed,
+            "alignment": {
+                "steps": budget.alignment_steps,
+                "batch_size": budget.batch_size,
+                "lr": budget.lr_alignment,
+                "instance_dropout": INSTANCE_DROPOUT,
+            },
             "optim": {
                 "steps": budget.steps,
                 "batch_size": budget.batch_size,
@@ -95,20 +95,20 @@ def fit(captioner: SlideCaptioner, train: Sequence[VirtualCase], seed: int, budg
     )
     set_seed(seed)
     reports = [tuple(captioner.encode_report(case.report)) for case in train]
-    losses = _Losses()
-    with tempfile.TemporaryDirectory() as folder:
+    losses, dataset = _Losses(), InMemory(train, reports, seed)
+    # Written out, attention over so few and narrow heads takes half the time of the fused kernel on a processor.
+    with tempfile.TemporaryDirectory() as folder, sdpa_kernel(SDPBackend.MATH):
+        align(captioner, dataset, recipe.alignment, seed, Path(folder) / "alignment")
         trainer = CaptionTrainer(
             model=captioner,
             args=training_arguments(recipe, Path(folder), choose=False),
-            train_dataset=InMemory(train, reports, seed),
+            train_dataset=dataset,
             data_collator=collate,
             optimizers=(optimizer(captioner, recipe), None),
-            callbacks=[losses],
+            callbacks=[EpochOfDraws(dataset), losses],
         )
         trainer.remove_callback(PrinterCallback)
-        # Written out, attention over so few and narrow heads takes half the time of the fused kernel on a processor.
-        with sdpa_kernel(SDPBackend.MATH):
-            trainer.train()
+        trainer.train()
     return losses.losses
 
 

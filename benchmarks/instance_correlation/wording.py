@@ -40,6 +40,7 @@ TEMPLATES: dict[str, dict[str, str]] = {
         "same slide": "{first} is on the slide of the {main}.",
         "other slide": "{first} is on the other slide.",
     },
+    "second": {"present": "{second} occurs.", "absent": "{second} is missing."},
 }
 """Sentence -> value -> its wording. A number's value is in its text."""
 
@@ -54,6 +55,7 @@ class Stated:
     largest_mm2: float | None
     cooccurrence: str | None
     first: str | None
+    second: str | None
 
 
 def stated(truth: Truth) -> Stated:
@@ -65,12 +67,18 @@ def stated(truth: Truth) -> Stated:
         largest_mm2=max(0.1, round(truth.largest_mm2, 1)),
         cooccurrence="both or none" if (truth.first != "absent") == truth.second else "one of them",
         first=truth.first,
+        second="present" if truth.second else "absent",
     )
 
 
 def compose_report(facts: Stated, source: str) -> str:
     """Write what is stated."""
-    values = {"relation": facts.relation, "cooccurrence": facts.cooccurrence, "first": facts.first}
+    values = {
+        "relation": facts.relation,
+        "cooccurrence": facts.cooccurrence,
+        "first": facts.first,
+        "second": facts.second,
+    }
     words: dict[str, object] = {
         **PHRASES[source],
         "share": facts.share_percent,
@@ -78,8 +86,8 @@ def compose_report(facts: Stated, source: str) -> str:
         "largest": f"{facts.largest_mm2:.1f}",
     }
     parts = [options[values.get(sentence) or ""].format(**words) for sentence, options in TEMPLATES.items()]
-    relation, extent, foci, cooccurrence, first = (part[0].upper() + part[1:] for part in parts)
-    return f"{relation} {extent}{foci} {cooccurrence} {first}"
+    relation, extent, foci, cooccurrence, first, second = (part[0].upper() + part[1:] for part in parts)
+    return f"{relation} {extent}{foci} {cooccurrence} {first} {second}"
 
 
 def all_words(source: str) -> list[str]:
@@ -106,6 +114,7 @@ def read_report(text: str, source: str) -> Stated:
         largest_mm2=float(numbers["largest"]) if "largest" in numbers else None,
         cooccurrence=found.get("cooccurrence"),
         first=found.get("first"),
+        second=found.get("second"),
     )
 
 

@@ -12,7 +12,7 @@ from wsi_mivpg.captioner import SlideCaptioner
 from wsi_mivpg.captioner.inputs import pack, read_case
 from wsi_mivpg.training.alignment import ReportTargets, align
 from wsi_mivpg.training.cases import made_alike
-from wsi_mivpg.training.data import Example, load_examples
+from wsi_mivpg.training.data import CaseDataset, Example, Sampling, load_examples
 from wsi_mivpg.training.settings import AlignmentSettings
 from wsi_mivpg.training.train import new_captioner
 
@@ -53,9 +53,9 @@ def test_aligned_prompts_tell_kinds_of_bags_apart_and_the_language_model_is_unto
     torch.manual_seed(0)
     captioner = new_captioner(tiny_recipe(tmp_path / "base"), made_alike(cases))
     before = {name: tensor.clone() for name, tensor in captioner.language_model.state_dict().items()}
-    examples = load_examples(cases, captioner, 64)
-    first = align(captioner, examples, AlignmentSettings(steps=4, lr=1e-3), 1, tmp_path / "first")
-    last = align(captioner, examples, AlignmentSettings(steps=120, lr=2e-3), 1, tmp_path / "last")
+    seen = CaseDataset(load_examples(cases, captioner, 64), Sampling(1, instance_dropout=0.5))
+    first = align(captioner, seen, AlignmentSettings(steps=4, lr=1e-3), 1, tmp_path / "first")
+    last = align(captioner, seen, AlignmentSettings(steps=120, lr=2e-3), 1, tmp_path / "last")
     assert last < 0.3 * first
     prompts = _prompts(captioner, tmp_path)
     distances = torch.cdist(prompts, prompts)
@@ -73,8 +73,8 @@ def test_an_alignment_that_was_finished_is_not_done_again(tmp_path: Path) -> Non
     for _ in range(2):
         torch.manual_seed(0)
         captioner = new_captioner(recipe, made_alike(cases))
-        examples = load_examples(cases, captioner, 64)
-        align(captioner, examples, settings, 1, tmp_path / "out", lambda done, total, words: said.append(done))
+        seen = CaseDataset(load_examples(cases, captioner, 64), Sampling(1))
+        align(captioner, seen, settings, 1, tmp_path / "out", lambda done, total, words: said.append(done))
         made.append(_prompts(captioner, tmp_path))
     assert torch.equal(*made)
     assert said == list(range(1, 7))

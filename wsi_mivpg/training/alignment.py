@@ -21,7 +21,7 @@ from wsi_mivpg.captioner import SlideCaptioner
 from wsi_mivpg.captioner.inputs import pack
 from wsi_mivpg.training.arguments import common_arguments
 from wsi_mivpg.training.checkpoints import WholeCheckpoints, last_checkpoint, steps_done
-from wsi_mivpg.training.data import CaseDataset, EpochOfDraws, Example, Item, Sampling
+from wsi_mivpg.training.data import CaseDataset, EpochOfDraws, Example, Item
 from wsi_mivpg.training.progress import Advance, JsonLinesLog, Progress, keep_until
 from wsi_mivpg.training.settings import AlignmentSettings
 
@@ -110,29 +110,28 @@ class _Collator:
 
 def align(
     captioner: SlideCaptioner,
-    examples: Sequence[Example],
+    dataset: CaseDataset,
     settings: AlignmentSettings,
     seed: int,
     folder: Path,
     on_step: Advance = lambda done, total, words: None,
 ) -> float:
-    """Train adapter and projection on `examples`; return the mean of the last tenth of the logged losses.
+    """Train adapter and projection on a data set; return the mean of the last tenth of the logged losses.
 
     Args:
         captioner: left in training mode. The language model and LoRA are not touched.
-        examples: the training cases.
-        settings: steps, batch size, learning rate, share of instances left out.
-        seed: decides batches and draws.
+        dataset: the training cases, as far as a step may see them.
+        settings: steps, batch size, learning rate.
+        seed: decides batches.
         folder: for checkpoints; a stopped alignment goes on from there.
         on_step: is told how far it is.
     """
     if not settings.steps:
         return float("nan")
-    targets = ReportTargets(examples)
+    targets = ReportTargets(dataset.examples)
     model = AlignmentModel(captioner, targets.token_ids)
     decayed = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(decayed, settings.lr, total_steps=settings.steps, pct_start=0.1)
-    dataset = CaseDataset(examples, Sampling(seed, instance_dropout=settings.instance_dropout))
     log, begun = JsonLinesLog(folder / LOG_FILE), last_checkpoint(folder)
     if PartialState().is_main_process:
         keep_until(log.path, steps_done(begun) if begun else 0)

@@ -64,9 +64,13 @@ class CaseDataset(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.examples)
 
-    def __getitem__(self, index: int) -> Item:
+    def case(self, index: int) -> CaseBags:
+        """Return a case's instances, whole; none of them need be in memory."""
         example = self.examples[index]
-        case = read_case(example.case_id, example.bags)
+        return read_case(example.case_id, example.bags)
+
+    def __getitem__(self, index: int) -> Item:
+        example, case = self.examples[index], self.case(index)
         if self.sampling is None:
             return {"case": case, "report": example.reports[0]}
         rng = np.random.default_rng((self.sampling.seed, self.epoch, index))

@@ -137,7 +137,8 @@ def _train(
     limit = recipe.model.max_report_tokens
     examples, val_examples = (load_examples(some, captioner, limit) for some in (cohort.train, cohort.val))
     if checkpoint is None:
-        align(captioner, examples, recipe.alignment, recipe.seed, out_dir / ALIGNMENT, on_step)
+        seen = Sampling(recipe.seed, recipe.data.max_instances, recipe.alignment.instance_dropout)
+        align(captioner, CaseDataset(examples, seen), recipe.alignment, recipe.seed, out_dir / ALIGNMENT, on_step)
     if recipe.precision == "bf16" and not sharded():
         hold_base_in_bf16(captioner)
     if recipe.optim.gradient_checkpointing:
