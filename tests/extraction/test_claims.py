@@ -80,6 +80,25 @@ def test_a_process_number_that_was_given_again_is_not_the_holder(tmp_path):
         assert claims.is_dead("a")
 
 
+def test_a_killed_process_whose_end_its_parent_has_not_asked_for_is_not_the_holder(tmp_path):
+    hold = """
+import sys, time
+from pathlib import Path
+from wsi_mivpg.extraction.claims import Claims
+with Claims(Path(sys.argv[1])) as claims:
+    claims.take("a")
+    print("held", flush=True)
+    time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", hold, tmp_path], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        with Claims(tmp_path) as claims:
+            assert not claims.is_dead("a")
+            process.kill()
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays a zombie
+            assert claims.is_dead("a")
+
+
 def test_a_run_that_is_killed_while_it_claims_leaves_no_claim_behind(tmp_path):
     killed = """
 import json, os, signal, sys

@@ -16,6 +16,7 @@ from wsi_mivpg.cli.inputs import (
     collect,
     extraction_progress,
     note_failures,
+    note_waiting,
     slide_settings,
     write_failures,
 )
@@ -131,7 +132,7 @@ def extract(
     console.note(checked_disk(found.slides, out, choice))
     lost = dict(found.failures)
     with extraction_progress() as on_progress, console.stop_on_sigterm():
-        summary = extract_on(device.split(","), found.slides, out, choice, on_progress, lost)
+        summary = extract_on(device.split(","), found.slides, out, choice, on_progress, lost, note_waiting)
     note_failures(found, summary)
     _print(summary, found.failures, as_json)
     console.finish(len(summary.results) + len(summary.elsewhere), len(found.failures))

@@ -155,6 +155,8 @@ def extract_all(
 ) -> "tuple[ExtractionResult, ...]":
     """Extract the found slides into `out_dir` with progress on stderr; slides that fail are noted in `found`.
 
+    Slides that other runs hold are waited for: whoever needs all bags must not go on with some.
+
     Raises:
         EncoderError: the encoder is unknown or not installed.
     """
@@ -163,9 +165,9 @@ def extract_all(
     from wsi_mivpg.extraction import SlideSettings
     from wsi_mivpg.extraction.devices import EncoderChoice, RunChoice, extract_on
 
-    choice = RunChoice((EncoderChoice(encoder),), settings=settings or SlideSettings(), overwrite=overwrite)
+    choice = RunChoice((EncoderChoice(encoder),), settings or SlideSettings(), overwrite=overwrite, wait=True)
     with extraction_progress() as on_progress:
-        summary = extract_on([device], found.slides, out_dir, choice, on_progress)
+        summary = extract_on([device], found.slides, out_dir, choice, on_progress, on_wait=note_waiting)
     note_failures(found, summary)
     return summary.results
 
@@ -183,7 +185,7 @@ def extraction_progress() -> "Iterator[Callable[[Progress], None]]":
 
 
 def note_failures(found: Inputs, summary: "ExtractionSummary") -> None:
-    """Note the slides that failed, and warn of those without tissue and those that other runs hold."""
+    """Note the slides that failed, and warn of those without tissue and those that are left to other runs."""
     for failure in summary.failures:
         found.fail(failure.slide, failure.error)
     for result in summary.results:
@@ -191,6 +193,17 @@ def note_failures(found: Inputs, summary: "ExtractionSummary") -> None:
             console.note(f"warning: {result.slide_id}: no tissue found, so its bag is empty; look at `info --qc`")
     for slide_id, holder in summary.elsewhere.items():
         console.note(f"{slide_id}: another run does it ({holder})")
+    if n_elsewhere := len(summary.elsewhere):
+        console.note(
+            f"warning: {n_elsewhere} of {len(found.slides)} slides are left to other runs and may have no bag yet: "
+            "run the same command again when those have ended, or pass --wait"
+        )
+
+
+def note_waiting(elsewhere: dict[str, str]) -> None:
+    """Say which slides of other runs are waited for."""
+    for slide_id, holder in elsewhere.items():
+        console.note(f"{slide_id}: another run does it ({holder}); waiting until it is done, or that run dead")
 
 
 def write_failures(folder: Path, found: Inputs) -> None:

@@ -10,6 +10,7 @@ import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -93,7 +94,7 @@ class Claims:
 
     def _create(self, path: Path) -> bool:
         """Make a claim, whole from the moment it has its name: one torn by a kill would be nobody's until it is old."""
-        writing = self.folder / f".{os.getpid()}.{threading.get_ident()}.tmp"
+        writing = self.folder / f".{uuid.uuid4().hex}.tmp"
         writing.write_text(json.dumps(self._me))
         try:
             os.link(writing, path)
@@ -134,7 +135,7 @@ class Claims:
 
     def _now_there(self) -> float:
         """Return the time by the clock that stamps files in the folder, which may be a server's."""
-        probe = self.folder / f".now.{os.getpid()}.{threading.get_ident()}"
+        probe = self.folder / f".now.{uuid.uuid4().hex}"
         probe.touch()
         now = probe.stat().st_mtime
         probe.unlink(missing_ok=True)
@@ -160,10 +161,14 @@ def _this_process() -> dict[str, object]:
 
 
 def _started(pid: int) -> int | None:
-    """Return when a process began, in clock ticks since boot, or None where none has that number."""
+    """Return when a process began, in clock ticks since boot, or None where none runs under that number.
+
+    One that was killed keeps its number until its parent has asked how it ended, if ever: it does not run.
+    """
     try:
-        # Field 22; the name, field 2, may hold spaces and brackets.
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        # From field 3, the state; the name, field 2, may hold spaces and brackets.
+        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if after_name[0] in ("Z", "X") else int(after_name[19])
     except (OSError, IndexError, ValueError):
         return None
 

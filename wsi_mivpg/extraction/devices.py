@@ -72,6 +72,7 @@ def extract_on(
     choice: RunChoice,
     on_progress: Callable[[Progress], None] | None = None,
     lost_inputs: dict[str, str] | None = None,
+    on_wait: Callable[[dict[str, str]], None] | None = None,
 ) -> ExtractionSummary:
     """Extract slides on one device in this process, or on several in a process each.
 
@@ -82,6 +83,7 @@ def extract_on(
         choice: the run's settings.
         on_progress: as in `extract_many`; with several devices it is called now and then, and counts slides.
         lost_inputs: what was named but is no slide, and why, for failures.csv.
+        on_wait: where the run is to wait, told of the slides that others hold, and who, before it does.
 
     Raises:
         EncoderError: an encoder cannot be had, or was not trained on such tiles.
@@ -89,6 +91,8 @@ def extract_on(
     """
     summary = _extract_on(devices, slides, out_dir, choice, on_progress, lost_inputs)
     while choice.wait and summary.elsewhere:
+        if on_wait is not None:
+            on_wait(summary.elsewhere)
         held = [slide for slide in slides if slide.slide_id in summary.elsewhere]
         wait_for_others(out_dir, [slide.slide_id for slide in held])
         again = _extract_on(devices, held, out_dir, choice, on_progress, lost_inputs)

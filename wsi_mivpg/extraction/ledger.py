@@ -122,6 +122,7 @@ class Ledger:
         text += [f"All slides of this folder: {', '.join(f'{n} {state}' for state, n in counts.items() if n)}.", ""]
         for title, chosen in (
             ("Failed", [row for row in rows if row.state == "failed"]),
+            ("Left to other runs", [row for row in rows if row.state == "elsewhere"]),
             ("Without tissue", empty),
             ("With tiles that could not be read", unreadable),
         ):
