@@ -2,7 +2,7 @@
 {
   const data = JSON.parse(document.getElementById("data").textContent);
   const page = document.documentElement;
-  const sentences = [...document.querySelectorAll(".sentence")];
+  const sentences = [...document.querySelectorAll("a.sentence")];
   const cards = [...document.querySelectorAll(".evidence")];
   const status = document.querySelector(".showing");
   page.classList.add("js");
