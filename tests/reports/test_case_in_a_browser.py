@@ -260,7 +260,7 @@ def test_sentences_whose_tiles_were_not_weighed_lead_nowhere_and_the_page_says_s
         page.hover(".sentence >> nth=1")
         page.click(".sentence >> nth=1")
         shows(page, "report")
-        assert "whole report" in page.inner_text(".showing")
+        assert page.inner_text(".showing") == "Map of the whole report"
         (hint,) = [one for one in page.locator(".hint").all_inner_texts() if "explain" in one]
         assert hint == (
             "What each sentence rests on was not asked for: wsi-mivpg explain finds and tests it. The tiles shown are "
