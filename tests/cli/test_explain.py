@@ -22,6 +22,7 @@ from wsi_mivpg.cohorts.virtual import write_pyramid
 from wsi_mivpg.evidence import read_evidence
 from wsi_mivpg.evidence.heatmap import colours, raw_scaled
 from wsi_mivpg.reports import Report, read_json, write_json
+from wsi_mivpg.reports.report import NOT_ASSESSABLE
 from wsi_mivpg.slides import open_slide
 
 Run = Callable[..., tuple[int, str, str]]
@@ -114,11 +115,14 @@ def test_without_evidence_a_report_is_as_before_and_can_be_explained_later(
     bag = reported / "out" / "bags" / "one.h5"
     assert run("report", bag, "--model", model, "--out", out, "--no-evidence")[0] == 0
     report = read_json(out / "one.json")
-    assert (report.sentences, report.evidence) == ((), None)
+    assert report.evidence is None
+    assert [(one.method, one.top_tiles, one.faithfulness) for one in report.sentences] == [(None, (), None)]
+    assert "<code>wsi-mivpg explain</code> finds and tests it" in (out / "one.html").read_text(encoding="utf-8")
     assert not (out / "evidence").exists()
     assert run("explain", out / "one.json")[0] == 0
     explained = read_json(out / "one.json")
     assert explained.text == report.text
+    assert "was not asked for" not in (out / "one.html").read_text(encoding="utf-8")
     places = [[(tile.x, tile.y) for tile in one.top_tiles] for one in explained.sentences]
     at_once = read_json(reported / "out" / "one.json").sentences
     assert places == [[(tile.x, tile.y) for tile in one.top_tiles] for one in at_once]
@@ -164,6 +168,20 @@ def test_geojson_of_each_method_is_valid_and_holds_the_top_tiles(explained: Path
             tiles = [f for f in json.loads(text)["features"] if f["properties"]["name"].startswith("Report: tile")]
             corners = [tuple(tile["geometry"]["coordinates"][0][0]) for tile in tiles]
             assert corners == [(tile.x, tile.y) for tile in report.top_tiles]
+
+
+def test_files_for_people_tell_no_sentence_that_is_not_assessable(run: Run, out: Path):
+    report = read_json(out / "one.json")
+    first, *others = report.sentences
+    held_back = first.model_copy(update={"assessable": False})
+    write_json(out / "one.json", report.model_copy(update={"sentences": (held_back, *others)}))
+    code, shown, _ = run("explain", out / "one.json", "--tissue", "hsv")
+    assert code == 0
+    text = (out / "explain" / "one" / "gradient" / "one.geojson").read_text()
+    for told in (shown, text):
+        assert NOT_ASSESSABLE in told
+        assert first.text not in told
+    assert read_json(out / "one.json").sentences[0].text == first.text  # data keep what was written
 
 
 def test_another_method_is_added_to_the_evidence_and_shown_on_the_page_with_sanity_checks(run: Run, out: Path):

@@ -69,6 +69,14 @@ def test_a_figure_says_more_of_signed_weights_and_fits_any_text_and_slide():
     assert signed.shape[1] == plain.shape[1] == 640
 
 
+def test_a_word_that_is_longer_than_a_line_is_broken_and_not_cut_off():
+    white = np.full((20, 30, 3), 255, np.uint8)
+    short = figure(SLIDES[0], Target("Report", "W", WEIGHTS), "gradient", "rank", white)
+    drawn = figure(SLIDES[0], Target("Report", "W" * 150, WEIGHTS), "gradient", "rank", white)
+    assert drawn.shape[0] > short.shape[0] + 40
+    assert (drawn[:, -12:] == 255).all()
+
+
 def test_sizes_keep_a_slides_shape_and_are_those_of_its_thumbnail():
     assert size_within(SLIDES[0], 400) == (400, 200)
     assert size_within(SLIDES[0], 4000) == (1000, 500)

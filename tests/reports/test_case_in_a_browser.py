@@ -248,6 +248,34 @@ def test_a_report_without_sentences_is_read_as_before(browser: Any, tmp_path: Pa
         assert page.locator("dialog li").all_inner_texts() == ["The whole report: 1st of its tiles, 50\u202f%"]
 
 
+def test_sentences_whose_tiles_were_not_weighed_lead_nowhere_and_the_page_says_so_once(browser: Any, tmp_path: Path):
+    report, panels = case()
+    bare = {"method": None, "top_tiles": (), "faithfulness": None, "confidence": 0.9}
+    report = report.model_copy(update={"sentences": tuple(one.model_copy(update=bare) for one in report.sentences)})
+    with opened(browser, tmp_path, render_case(report, panels)) as page:
+        shows(page, "report")
+        assert page.locator(".text sup").all_inner_texts() == ["1", "2", "3"]
+        assert page.locator(".text a").count() == 0
+        # Pointing at one leaves the report's map and tiles where they are.
+        page.hover(".sentence >> nth=1")
+        page.click(".sentence >> nth=1")
+        shows(page, "report")
+        assert page.inner_text(".showing") == "Map of the whole report"
+        (hint,) = [one for one in page.locator(".hint").all_inner_texts() if "explain" in one]
+        assert hint == (
+            "What each sentence rests on was not asked for: wsi-mivpg explain finds and tests it. The tiles shown are "
+            "those of the whole report."
+        )
+        assert "Point at a sentence" not in page.inner_text("body")
+        assert page.locator(".evidence").count() == 1
+        page.click("button.tile >> nth=0")
+        assert page.locator("dialog li").all_inner_texts() == ["The whole report: 1st of its tiles, 50\u202f%"]
+    bare_report = report.model_copy(update={"top_tiles": ()})
+    with opened(browser, tmp_path, render_case(bare_report, [])) as page:
+        assert page.locator(".dock").count() == 0
+        assert "whole report" not in page.inner_text("body")
+
+
 def test_a_report_without_any_picture_still_answers(browser: Any, tmp_path: Path):
     report, _ = case()
     with opened(browser, tmp_path, render_case(report, [])) as page:

@@ -56,6 +56,21 @@ def test_the_page_shows_what_the_gates_found_and_what_is_not_sure(browser: Any, 
         assert page.inner_text(".showing") == "Map of sentence 2"
 
 
+def test_a_large_tile_repeats_sentences_whole_and_as_they_are_shown(browser: Any, tmp_path: Any) -> None:
+    with opened(browser, tmp_path, render_case(*trusted(gate("distribution", True)))) as page:
+        page.click(".evidence.active button.tile >> nth=2")  # the first tile of the case: of all three sentences
+        said = page.locator("dialog li bdi").all_inner_texts()
+        assert said == ["Adenocarcinoma is present.", "[Not assessable with confidence.]", "The margin is 4 mm."]
+
+
+def test_print_shows_no_sentence_that_is_not_assessable(browser: Any, tmp_path: Any) -> None:
+    with opened(browser, tmp_path, render_case(*trusted(gate("distribution", True)))) as page:
+        page.emulate_media(media="print")
+        quotes = page.locator(".quote").all_inner_texts()
+        assert quotes == ["Adenocarcinoma is present.", "[Not assessable with confidence.]", "The margin is 4 mm."]
+        assert "No necrosis." not in page.inner_text("body")
+
+
 @pytest.mark.parametrize(
     ("gates", "headline"),
     [

@@ -6,6 +6,7 @@ import pytest
 from tests.widgets.cases import SENTENCES
 from wsi_mivpg.errors import EvidenceError, SlideError, ViewError
 from wsi_mivpg.reports import read_jsonl
+from wsi_mivpg.reports.report import NOT_ASSESSABLE
 from wsi_mivpg.widgets import Tiles
 from wsi_mivpg.widgets.gather import gathered
 from wsi_mivpg.widgets.scene import Scene, supporting
@@ -46,6 +47,17 @@ def test_cells_name_the_tiles_of_the_case_and_not_of_the_slide(scene: Scene):
 
 def test_a_sentence_whose_map_is_no_better_than_random_says_so(scene: Scene):
     assert ["random" in row.remark for row in scene.rows] == [False, False, True, False]
+
+
+def test_a_sentence_that_is_not_assessable_is_not_shown(case_folder: Path):
+    report = read_jsonl(case_folder / "reports.jsonl")[0]
+    first, second, third = report.sentences
+    held_back = second.model_copy(update={"assessable": False})
+    report = report.model_copy(update={"sentences": (first, held_back, third)})
+    said = gathered(report=report, folder=case_folder).describe()
+    shown = [SENTENCES[0], NOT_ASSESSABLE, SENTENCES[2]]
+    assert [row["text"] for row in said["rows"]] == [*shown, "Whole report"]
+    assert said["text"] == " ".join(shown)
 
 
 def test_a_tile_supports_the_sentences_in_whose_highest_tenth_it_is(scene: Scene):

@@ -59,6 +59,20 @@ def test_it_gives_the_list_of_cases_a_case_its_scene_and_its_tiles(server: Serve
     assert tile.startswith(b"\xff\xd8")
 
 
+def test_the_list_shows_no_sentence_that_is_not_assessable(case_folder: Path, tmp_path: Path):
+    report = read_jsonl(case_folder / "reports.jsonl")[0]
+    held_back = report.sentences[0].model_copy(update={"assessable": False})
+    write_jsonl(tmp_path / "reports.jsonl", [report.model_copy(update={"sentences": (held_back,)})])
+    with serve(tmp_path, 0) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        index = ask(server, "/")[2].decode()
+        server.shutdown()
+        thread.join()
+    assert held_back.text not in index
+    assert "[Not assessable with confidence.]" in index
+
+
 def test_it_listens_on_this_machine_alone(server: Server):
     assert server.server_address[0] == "127.0.0.1"
 

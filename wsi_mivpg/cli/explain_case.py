@@ -88,7 +88,8 @@ def _explained(captioner: SlideCaptioner, path: Path, report: Report, asked: Ask
     methods = list(found.weights)
     report = with_evidence(report, captioner, case, evidence, methods[0], out)
     pictures, seen = _read_slides(bags, report, found, asked)
-    files = write_explained(folder, found, seen)
+    texts = [*(sentence.shown_text for sentence in report.sentences), report.shown_text]
+    files = write_explained(folder, found, seen, texts)
     write_json(path, report)
     files += _write_page(out, report, evidence, pictures)
     result = _result(report, out, folder, files)
@@ -236,7 +237,7 @@ def _result(report: Report, out: Path, folder: Path, files: Sequence[Path]) -> d
         "method": map_method(report),
         "sentences": [
             {
-                "text": sentence.text,
+                "text": sentence.shown_text,
                 "better_than_random": figures.better_than_random if figures else None,
                 "deletion": figures.deletion if figures else None,
                 "insertion": figures.insertion if figures else None,

@@ -46,7 +46,7 @@ def see(slide: Slide, thumbnail: Pixels, tiles: SlideTiles, evidence: Evidence) 
     return Seen(thumbnail, {corner: slide.read_region(*corner, side_px, slide.mpp) for corner in sorted(wanted)})
 
 
-def write_explained(folder: Path, evidence: Evidence, seen: Mapping[str, Seen]) -> list[Path]:
+def write_explained(folder: Path, evidence: Evidence, seen: Mapping[str, Seen], texts: Sequence[str]) -> list[Path]:
     """Write the pictures and the GeoJSON of every map, each file whole or not at all; return their paths.
 
     Pictures of an earlier run that would not be written again are removed.
@@ -55,13 +55,14 @@ def write_explained(folder: Path, evidence: Evidence, seen: Mapping[str, Seen]) 
         folder: of the case.
         evidence: its maps, by method.
         seen: by slide id, slides that can be read; the maps of others lie on white.
+        texts: what each row of a map is about, as it is shown: the sentences, then the report.
 
     Raises:
         OutputError: the folder cannot be written.
     """
     written: list[Path] = []
     for method in evidence.weights:
-        targets = _targets(evidence, method)
+        targets = _targets(evidence, method, texts)
         for slide in evidence.slides:
             if not slide.side_l0:
                 continue
@@ -76,13 +77,13 @@ def write_explained(folder: Path, evidence: Evidence, seen: Mapping[str, Seen]) 
     return written
 
 
-def _targets(evidence: Evidence, method: str) -> list[Target]:
+def _targets(evidence: Evidence, method: str, texts: Sequence[str]) -> list[Target]:
     count = len(evidence.sentences)
     names = [*(f"Sentence {number}" for number in range(1, count + 1)), "Report"]
     tested = evidence.curves.get(method, [{}] * (count + 1))
     return [
         Target(name, text, weights, _figures(curves) if curves else {})
-        for name, text, weights, curves in zip(names, evidence.texts(), evidence.weights[method], tested, strict=True)
+        for name, text, weights, curves in zip(names, texts, evidence.weights[method], tested, strict=True)
     ]
 
 

@@ -131,10 +131,15 @@ def _wrapped(text: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTy
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) <= width or not lines[-1]:
+        if font.getlength(longer) <= width:
             lines[-1] = longer
-        else:
-            lines.append(word)
+            continue
+        if lines[-1]:
+            lines.append("")
+        for character in word:  # one that is longer than a line, as in scripts without spaces, is broken
+            if font.getlength(lines[-1] + character) > width:
+                lines.append("")
+            lines[-1] += character
     return lines
 
 

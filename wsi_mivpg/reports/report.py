@@ -118,6 +118,11 @@ class Sentence(_Frozen):
     unverified_numbers: tuple[tuple[int, int], ...] = ()
     """Numbers, grades, stages and sides that nothing vouches for: characters (start, end) of `Report.text`."""
 
+    @property
+    def shown_text(self) -> str:
+        """The sentence, or what stands in its place where it is not assessable; `text` keeps what was written."""
+        return self.text if self.assessable else NOT_ASSESSABLE
+
 
 class FieldValue(_Frozen):
     """One field of a structured report, or of a question that was asked, and how sure the model is of it."""
@@ -215,7 +220,7 @@ class Report(_Frozen):
         text = self.text
         for sentence in reversed(self.sentences):
             if not sentence.assessable:
-                text = f"{text[: sentence.start]}{NOT_ASSESSABLE}{text[sentence.end :]}"
+                text = f"{text[: sentence.start]}{sentence.shown_text}{text[sentence.end :]}"
         return text
 
     @model_validator(mode="after")

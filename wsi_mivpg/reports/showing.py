@@ -4,7 +4,6 @@ import html
 from typing import TYPE_CHECKING
 
 from wsi_mivpg.notebook_cards import thousands
-from wsi_mivpg.reports.report import NOT_ASSESSABLE
 from wsi_mivpg.reports.trusting import verdict
 
 if TYPE_CHECKING:
@@ -41,8 +40,7 @@ def _text(report: "Report") -> str:
         return f'<i style="{_SOFT}">The model wrote no text.</i>'
     parts, at = [], 0
     for sentence in sorted(report.sentences, key=lambda one: one.start):
-        shown = sentence.text if sentence.assessable else NOT_ASSESSABLE
-        parts.append(html.escape(report.text[at : sentence.start] + shown))
+        parts.append(html.escape(report.text[at : sentence.start] + sentence.shown_text))
         at = max(at, sentence.end)
         parts.append(_remark(sentence))
     return "".join([*parts, html.escape(report.text[at:])]).strip()

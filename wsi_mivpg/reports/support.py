@@ -32,8 +32,8 @@ class Support:
     Attributes:
         key: "report", or "sentence-N", N from 1: ids and data of the page.
         name: the same for people.
-        text: of the sentence; empty for the report.
-        method: what the map's weights are; empty where no tiles were weighed.
+        text: of the sentence as it is shown; empty for the report.
+        method: what the map's weights are; empty for a sentence whose tiles were not weighed.
         verdict: "better" or "random" where faithfulness was measured, else "unknown".
         tiles: most important first.
         figures: (what was measured, its value) of the faithfulness.
@@ -92,7 +92,7 @@ def supports(report: Report) -> tuple[list[Support], list[PageTile]]:
             Support(
                 key=key,
                 name=f"Sentence {number}",
-                text=sentence.text,
+                text=sentence.shown_text,
                 method=METHODS.get(sentence.method, sentence.method) if sentence.method else "",
                 verdict=_verdict(sentence),
                 tiles=shown(key, sentence.top_tiles, sentence.method),

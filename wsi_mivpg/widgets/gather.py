@@ -240,4 +240,4 @@ def _rows(report: Report | None, maps: Maps, labels: Sequence[str]) -> list[Row]
 def _sentence_row(sentence: Sentence) -> Row:
     measured = sentence.faithfulness
     doubtful = measured is not None and not measured.better_than_random
-    return Row(sentence.text, is_sentence=True, remark=_NOT_FAITHFUL if doubtful else "")
+    return Row(sentence.shown_text, is_sentence=True, remark=_NOT_FAITHFUL if doubtful else "")

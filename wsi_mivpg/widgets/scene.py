@@ -103,7 +103,7 @@ class Scene:
             "title": report.case_id if report else self.slides[0].slide_id,
             "slides": [self._described(number) for number in range(len(self.slides))],
             "rows": [asdict(row) for row in self.rows],
-            "text": report.text.strip() if report else "",
+            "text": report.shown_text.strip() if report else "",
             "warnings": [*(report.warnings if report else ()), *self.remarks],
             "disclaimer": report.disclaimer if report else "",
             "methods": list(self.maps),

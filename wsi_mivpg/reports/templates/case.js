@@ -2,7 +2,7 @@
 {
   const data = JSON.parse(document.getElementById("data").textContent);
   const page = document.documentElement;
-  const sentences = [...document.querySelectorAll(".sentence")];
+  const sentences = [...document.querySelectorAll("a.sentence")];
   const cards = [...document.querySelectorAll(".evidence")];
   const status = document.querySelector(".showing");
   page.classList.add("js");
@@ -22,7 +22,7 @@
     const name = document.createElement("b");
     name.textContent = key === "report" ? "whole report" : key.replace("-", " ");
     const none = key !== "report" && !data.panels.some((panel) => key in panel.maps);
-    status.replaceChildren(none ? "No map of " : "Map of ", name);
+    status.replaceChildren(none ? "No map of " : key === "report" ? "Map of the " : "Map of ", name);
   }
 
   function keep(key) {

@@ -36,7 +36,8 @@ function makeTileDialog(tiles, slides, goTo) {
       goTo(key);
     });
     const words = document.createElement("bdi");
-    words.textContent = sentence.lastChild.textContent;
+    // All but its number; where numbers in it are marked, it has several parts.
+    words.textContent = [...sentence.childNodes].slice(1).map((node) => node.textContent).join("");
     // Where the tile does not explain the sentence, this is said here too.
     if (sentence.classList.contains("random")) how.textContent += "; no better than random";
     item.append(link, " · ", how, words);
