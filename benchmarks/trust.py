@@ -2,12 +2,14 @@
 
     python benchmarks/trust.py [--out out/trust] [--model wsi_mivpg/demo_model] [--samples 0] [--calibrate] [--install]
 
-`--calibrate` runs `wsi-mivpg calibrate` on the validation cases first, which writes into the model's folder. Rows are
-kept one by one, so that the script resumes; `--fresh` forgets them. `--install` copies the tables into `docs/trust.md`.
+`--calibrate` runs `wsi-mivpg calibrate` on the validation cases first, which writes into the model's folder; with
+`--train 0 0` the training cases that its gates hold already are kept. Rows are kept one by one, so that the script
+resumes; `--fresh` forgets them. `--install` copies the tables into `docs/trust.md`.
 """
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -30,7 +32,9 @@ from wsi_mivpg.trust.figures import auroc, calibration_error, reliability, risk_
 
 BEGIN = "<!-- results: written by benchmarks/trust.py -->"
 GATES = ("image dependence", "distribution", "agreement")
-RIGHT = "own slide"
+RIGHT, SWAPPED = "own slide", "another slide's report"
+BATCH, ROWS = 8, 32
+"""Cases whose texts are drawn together, and rows of the language model at a time."""
 
 
 def main() -> None:
@@ -39,6 +43,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/trust"))
     parser.add_argument("--model", type=Path, default=Path("wsi_mivpg/demo_model"))
     parser.add_argument("--shared", type=Path, default=Path("../shared/data"))
+    both = {"type": int, "nargs": 2, "metavar": ("RENDERED", "LUNG")}
+    parser.add_argument("--train", default=(150, 120), help="training slides, as the model had them", **both)
+    parser.add_argument("--val", default=(60, 42), help="validation slides, to calibrate on", **both)
     parser.add_argument("--cases", type=int, default=40, help="held-out virtual slides")
     parser.add_argument("--samples", type=int, default=0, help="further texts of each case, for agreement")
     parser.add_argument("--calibrate", action="store_true", help="calibrate the model on the validation cases first")
@@ -46,7 +53,7 @@ def main() -> None:
     parser.add_argument("--install", action="store_true", help="copy the tables into docs/trust.md")
     arguments = parser.parse_args()
     data = arguments.out / "data"
-    cases = cohorts(data, arguments.shared, arguments.cases)
+    cases = cohorts(data, arguments.shared, arguments.train, arguments.val, arguments.cases)
     if arguments.calibrate:
         command = [sys.executable, "-m", "wsi_mivpg", "calibrate", str(data / "cases.jsonl"), "--split", "val"]
         options = ["--model", str(arguments.model), "--samples", str(arguments.samples)]
@@ -59,12 +66,15 @@ def main() -> None:
         sys.exit(f"{arguments.model} was never calibrated; pass --calibrate")
     held_out = [case for case in cases if case.split == "test"]
     rows = measured(arguments, gates, held_out, rows_file)
-    text = "\n\n".join([detection(rows), sentences(rows), crossed(cases), _facts(gates)])
+    parts = [detection(rows), sentences(rows), *([crossed(cases)] if min(arguments.train) else []), _facts(gates)]
+    text = "\n\n".join(parts)
     (arguments.out / "tables.md").write_text(text)
     (arguments.out / "reliability.json").write_text(json.dumps(_curves(rows), indent=1))
+    draw_curves(_curves(rows), arguments.out / "trust-confidence.png")
     print(text)
     if arguments.install:
         put_between_marks(Path("docs/trust.md"), text, BEGIN)
+        shutil.copyfile(arguments.out / "trust-confidence.png", "docs/images/trust-confidence.png")
 
 
 def measured(arguments: Any, gates: TrustGates, held_out: list[Case], rows_file: Path) -> list[dict[str, Any]]:
@@ -72,7 +82,7 @@ def measured(arguments: Any, gates: TrustGates, held_out: list[Case], rows_file:
     rows = [json.loads(line) for line in rows_file.read_text().splitlines()] if rows_file.is_file() else []
     captioner = SlideCaptioner.from_pretrained(arguments.model)
     own = [read_case_of(captioner, case) for case in held_out]
-    conditions: list[tuple[str, list[CaseBags], bool]] = [(RIGHT, own, False), ("another slide's report", own, True)]
+    conditions: list[tuple[str, list[CaseBags], bool]] = [(RIGHT, own, False), (SWAPPED, own, True)]
     conditions += [(how, [spoilt(bags, how, place) for place, bags in enumerate(own[::4])], False) for how in SPOILT]
     conditions += [
         (kind, found, False) for kind, found in foreign(arguments.out / "data", arguments.shared, held_out).items()
@@ -82,22 +92,25 @@ def measured(arguments: Any, gates: TrustGates, held_out: list[Case], rows_file:
     texts: dict[str, list[Generated]] = {}
     with rows_file.open("a") as kept:
         for condition, found, swapped in conditions:
-            for bags in found:
-                known = [row for row in rows if (row["condition"], row["case"]) == (condition, bags.case_id)]
-                if known and condition != RIGHT:
-                    continue
-                drawn = (
-                    texts[other[bags.case_id]] if swapped else draw_texts(captioner, [bags], arguments.samples, 8, 0)[0]
-                )
-                if condition == RIGHT:
-                    texts[bags.case_id] = drawn
-                if known:
-                    continue
-                row = {"condition": condition, "case": bags.case_id, "tiles": len(bags)}
-                row |= assessed(captioner, gates, bags, drawn, references.get(bags.case_id, ()))
-                rows.append(row)
-                kept.write(json.dumps(row) + "\n")
-                kept.flush()
+            known = {row["case"] for row in rows if row["condition"] == condition}
+            for start in range(0, len(found), BATCH):
+                batch = [
+                    bags for bags in found[start : start + BATCH] if condition == RIGHT or bags.case_id not in known
+                ]
+                if swapped:
+                    drawn = [texts[other[bags.case_id]] for bags in batch]
+                else:
+                    drawn = draw_texts(captioner, batch, arguments.samples, ROWS, 0)
+                for bags, of_case in zip(batch, drawn, strict=True):
+                    if condition == RIGHT:
+                        texts[bags.case_id] = of_case
+                    if bags.case_id in known:
+                        continue
+                    row = {"condition": condition, "case": bags.case_id, "tiles": len(bags)}
+                    row |= assessed(captioner, gates, bags, of_case, references.get(bags.case_id, ()))
+                    rows.append(row)
+                    kept.write(json.dumps(row) + "\n")
+                    kept.flush()
             print(f"{condition}: {len(found)} cases", file=sys.stderr, flush=True)
     return rows
 
@@ -136,30 +149,54 @@ def assessed(
 
 
 def detection(rows: list[dict[str, Any]]) -> str:
-    """Return the table of what is told from right reports, and how many right reports are refused."""
+    """Return the table of what is told from right reports, and how many right reports are refused.
+
+    Another slide's report that has the diagnosis of this one is right by the rules that "right" means everywhere here:
+    it has a row of its own and is no part of the sum.
+    """
     right = [row for row in rows if row["condition"] == RIGHT and row["alone"]["diagnosis_right"]]
-    header = ["input", "n", "image dependence", "distribution", "agreement", "combined", "refused"]
+    sampled = any("sampled" in row for row in rows)
+    columns = [*GATES, "combined", *(["combined, with samples"] if sampled else [])]
+    header = ["input", "n", *columns, "refused", *(["refused with samples"] if sampled else [])]
     lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
-    kinds = list(dict.fromkeys(row["condition"] for row in rows if row["condition"] != RIGHT))
-    groups = [(kind, [row for row in rows if row["condition"] == kind]) for kind in kinds]
-    groups.append(("**all of these**", [row for row in rows if row["condition"] in kinds]))
-    for kind, found in groups:
-        figures = [_shown(_auroc(right, found, gate)) for gate in (*GATES, None)]
-        refused = np.mean([not row["alone"]["supported"] for row in found])
-        lines.append(f"| {kind} | {len(found)} | {' | '.join(figures)} | {refused:.0%} |")
-    alone = sum(not row["alone"]["supported"] for row in right)
-    said = f"Of {len(right)} held-out reports with the right diagnosis {alone} are refused."
-    return "\n".join([*lines, "", said])
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["condition"] != RIGHT:
+            groups.setdefault(_kind(row), []).append(row)
+    same = groups.pop(f"{SWAPPED}, the same diagnosis", [])
+    shown = [*groups.items(), ("**all of these**", [row for found in groups.values() for row in found])]
+    if same:
+        shown.append((f"{SWAPPED}, the same diagnosis (not among them)", same))
+    for kind, found in shown:
+        figures = [_shown(_auroc(right, found, column)) for column in columns]
+        refused = [f"{_refused(found, how):.0%}" for how in (("alone", "sampled") if sampled else ("alone",))]
+        lines.append(f"| {kind} | {len(found)} | {' | '.join([*figures, *refused])} |")
+    said = f"Of {len(right)} held-out reports with the right diagnosis {_count_refused(right, 'alone')} are refused"
+    with_samples = f", with samples {_count_refused(right, 'sampled')}" if sampled else ""
+    return "\n".join([*lines, "", f"{said}{with_samples}."])
 
 
-def _auroc(right: list[dict[str, Any]], found: list[dict[str, Any]], gate: str | None) -> float:
-    """AUROC of one gate, or of the two that need no samples together: the smaller of their margins."""
+def _kind(row: dict[str, Any]) -> str:
+    if row["condition"] != SWAPPED:
+        return str(row["condition"])
+    return f"{SWAPPED}, {'the same' if row['alone']['diagnosis_right'] else 'another'} diagnosis"
 
-    how = "sampled" if gate == "agreement" else "alone"
+
+def _count_refused(rows: list[dict[str, Any]], how: str) -> int:
+    return sum(not row[how]["supported"] for row in rows if how in row)
+
+
+def _refused(rows: list[dict[str, Any]], how: str) -> float:
+    return _count_refused(rows, how) / max(sum(how in row for row in rows), 1)
+
+
+def _auroc(right: list[dict[str, Any]], found: list[dict[str, Any]], column: str) -> float:
+    """AUROC of one gate, or of all together by the smallest of their margins: two without samples, three with them."""
+    how = "sampled" if column in ("agreement", "combined, with samples") else "alone"
 
     def worse(rows: list[dict[str, Any]]) -> list[float]:
         margins = [row[how]["margins"] for row in rows if how in row]
-        return [-(min(one.values()) if gate is None else one[gate]) for one in margins]
+        return [-(min(one.values()) if column.startswith("combined") else one[column]) for one in margins]
 
     return auroc(worse(found), worse(right))
 
@@ -170,9 +207,12 @@ def _shown(figure: float) -> str:
 
 def sentences(rows: list[dict[str, Any]]) -> str:
     """Return how well the confidence of held-out sentences is calibrated, and what it is worth."""
-    lines = ["| confidence | sentences | right | calibration error | AUROC | wrong of all | wrong of the surest half |"]
-    lines.append("|---|---|---|---|---|---|---|")
-    for how in ("alone", "sampled"):
+    shares = (1.0, 0.75, 0.5, 0.25)
+    header = ["confidence", "sentences", "right", "calibration error", "AUROC"]
+    header += [f"wrong of the surest {share:.0%}" for share in shares]
+    lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+    said = []
+    for how, name in (("alone", "without samples"), ("sampled", "with samples")):
         confidence, labels = _sentences(rows, how)
         if not labels:
             continue
@@ -181,15 +221,16 @@ def sentences(rows: list[dict[str, Any]]) -> str:
             [one for one, good in zip(confidence, labels, strict=True) if good],
             [one for one, good in zip(confidence, labels, strict=True) if not good],
         )
+        wrong = " | ".join(f"{risks[max(round(share * len(risks)), 1) - 1][1]:.0%}" for share in shares)
         lines.append(
-            f"| {'without samples' if how == 'alone' else 'with samples'} | {len(labels)} | {np.mean(labels):.0%} | "
-            f"{calibration_error(confidence, labels):.3f} | {area:.3f} | {risks[-1][1]:.0%} | "
-            f"{risks[len(risks) // 2 - 1][1]:.0%} |"
+            f"| {name} | {len(labels)} | {np.mean(labels):.0%} | {calibration_error(confidence, labels):.3f} | "
+            f"{_shown(area)} | {wrong} |"
         )
-    bins = "; ".join(
-        f"{one.confidence:.2f} → {one.right:.2f} ({one.count})" for one in reliability(*_sentences(rows, "alone"))
-    )
-    return "\n".join([*lines, "", f"Reliability without samples, mean confidence → share right (sentences): {bins}."])
+        bins = "; ".join(
+            f"{one.confidence:.2f} → {one.right:.2f} ({one.count})" for one in reliability(confidence, labels)
+        )
+        said.append(f"Reliability {name}, mean confidence → share right (sentences): {bins}.")
+    return "\n".join([*lines, "", *said])
 
 
 def crossed(cases: list[Case]) -> str:
@@ -229,6 +270,28 @@ def _curves(rows: list[dict[str, Any]]) -> dict[str, Any]:
         how: {"reliability": [asdict(one) for one in reliability(*pair)], "risk_coverage": risk_coverage(*pair)}
         for how, pair in found.items()
     }
+
+
+def draw_curves(curves: dict[str, Any], path: Path) -> None:
+    """Draw reliability, and risk over coverage, without samples and with them."""
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained")
+    left.plot([0, 1], [0, 1], color="0.7", linewidth=1, linestyle=":")
+    for how, name, style in (("alone", "without samples", "o-"), ("sampled", "with samples", "s--")):
+        if not curves[how]["risk_coverage"]:
+            continue
+        bins = curves[how]["reliability"]
+        left.plot([one["confidence"] for one in bins], [one["right"] for one in bins], style, label=name)
+        shown, risk = zip(*curves[how]["risk_coverage"], strict=True)
+        right.plot(shown, risk, style[1:], label=name)
+    left.set(xlabel="mean confidence of a fifth of the sentences", ylabel="share right", xlim=(0, 1), ylim=(0, 1.03))
+    right.set(
+        xlabel="share of sentences shown, surest first", ylabel="share of these wrong", xlim=(0, 1), ylim=(0, None)
+    )
+    left.legend(frameon=False)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    plt.close(figure)
 
 
 def _facts(gates: TrustGates) -> str:

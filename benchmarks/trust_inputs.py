@@ -6,6 +6,7 @@ them is copied into the project.
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,16 +28,23 @@ _COLON = {"AC": "glandular_tumour", "H": "parenchyma"}
 _GLASS = (243, 242, 244)
 
 
-def cohorts(out: Path, shared: Path, held_out: int) -> list[Case]:
-    """Compose and extract the demonstration's cohorts: some training, all validation and the first test cases."""
-    rendered = VirtualCohort(name="rendered", train=150, val=60, test=held_out // 2, seed=11)
+def cohorts(out: Path, shared: Path, train: Sequence[int], val: Sequence[int], held_out: int) -> list[Case]:
+    """Compose and extract the first cases of each split of the demonstration's cohorts.
+
+    Args:
+        out: where slides and bags are kept.
+        shared: the shared data.
+        train, val: rendered slides, and slides of real lung tiles.
+        held_out: test slides of both together.
+    """
+    rendered = VirtualCohort(name="rendered", train=train[0], val=val[0], test=held_out // 2, seed=11)
     lung = VirtualCohort(
         name="lung",
         source=str(shared / "tiles" / "lc25000_lung_subset.csv"),
         classes=_LUNG,
         tile_mpp=0.5,
-        train=120,
-        val=42,
+        train=train[1],
+        val=val[1],
         test=held_out - held_out // 2,
         seed=12,
     )

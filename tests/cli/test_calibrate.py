@@ -15,7 +15,7 @@ from tests.tiny_captioner import tiny_config, write_tiny_language_model
 from wsi_mivpg.bags import FeatureBag, write_bag
 from wsi_mivpg.captioner import CaseBags, SlideCaptioner, in_memory, read_case
 from wsi_mivpg.cli.case_trust import NOT_CALIBRATED, Drawn, draw_texts, with_consensus, with_trust
-from wsi_mivpg.cohorts.case import Case, write_manifest
+from wsi_mivpg.cohorts.case import Case, read_manifest, write_manifest
 from wsi_mivpg.errors import ModelError
 from wsi_mivpg.reports import FieldValue, Provenance, Report
 from wsi_mivpg.trust import load_gates
@@ -212,6 +212,35 @@ def test_what_cannot_be_calibrated_is_said_and_changes_no_file(run: Run, folder:
     code, _, said = run("calibrate", tmp_path / "few.jsonl", "--model", model, "--split", "train")
     assert code == 2
     assert not (model / "trust.safetensors").exists()
+
+
+def test_without_training_cases_those_of_the_models_gates_are_kept(
+    calibrated: object, run: Run, folder: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    for name in ("config.json", "model.safetensors", "trust.safetensors"):
+        (model / name).write_bytes((folder / "model" / name).read_bytes())
+    here = [case for case in read_manifest(folder / "cases.jsonl") if case.case_id in ("v0", "v1", "v2")]
+    write_manifest(tmp_path / "here.jsonl", here)
+    code, _, said = run("calibrate", tmp_path / "here.jsonl", "--model", model)
+    assert code == 0
+    assert "the 12 that the model's gates hold are kept" in said
+    before, after = load_gates(folder / "model"), load_gates(model)
+    assert before is not None
+    assert after is not None
+    assert (after.training.mean == before.training.mean).all()
+    assert torch.equal(after.others, before.others)
+    assert (after.facts["training_cases"], after.facts["calibration_cases"]) == (12, 3)
+    # On the same case, the same text and so the same value: only the thresholds are others.
+    captioner = SlideCaptioner.from_pretrained(model)
+    drawn = draw_texts(captioner, [case_of(folder)], 0, 4, 0)[0]
+    plain = Report(case_id="v0", text=drawn[0].text, provenance=Provenance(created="now"))
+    values = [
+        [gate.value for gate in with_trust(plain, captioner, case_of(folder), with_consensus(drawn), gates).gates]
+        for gates in (before, after)
+    ]
+    assert values[0] == pytest.approx(values[1], abs=1e-5)
 
 
 def test_a_zeroed_case_owes_nothing_to_its_image(calibrated: object, captioner: SlideCaptioner, folder: Path) -> None:

@@ -194,7 +194,7 @@ def test_missing_bags_are_made_beside_the_writing_and_a_bad_slide_stops_nobody(
         pixels[130:480, 100:520, 2 if number == 3 else 0] //= 16
         write_pyramid(tmp_path / f"s{number}.tiff", pixels, 0.5)
     (tmp_path / "bad.svs").write_bytes(b"II*\0 this is no slide")
-    listed = [("pair", "s0.tiff;s1.tiff"), ("half", "s2.tiff;bad.svs"), ("last", "s3.tiff")]
+    listed = [("pair", "s0.tiff;s1.tiff"), ("half", "s2.tiff;bad.svs"), ("last", "s3.tiff"), ("gone", "none.svs")]
     (tmp_path / "cases.csv").write_text("case_id,slides\n" + "".join(f"{one},{paths}\n" for one, paths in listed))
     out = tmp_path / "out"
     # The last slide is not encoded before the first case is written.
@@ -203,6 +203,7 @@ def test_missing_bags_are_made_beside_the_writing_and_a_bad_slide_stops_nobody(
     assert code == 3
     assert "bad.svs" in errors
     assert "(no report on case half)" in errors
+    assert "none.svs: no such file; check the path (no report on case gone)" in errors
     assert list(texts(out)) == ["pair", "last"]
     assert [slide.slide_id for slide in records(out)["pair"].slides] == ["s0", "s1"]
     made = FeatureBag.open(out / "bags" / "s0.h5").provenance

@@ -28,7 +28,10 @@ Failures = dict[str, str]
 def calibrate(
     manifests: Annotated[
         list[Path],
-        typer.Argument(metavar="MANIFEST...", help="Cases with bags and reports, split 'train' among them."),
+        typer.Argument(
+            metavar="MANIFEST...",
+            help="Cases with bags and reports, split 'train' among them; a model that has gates can do without it.",
+        ),
     ],
     model: Annotated[str, typer.Option(help="'demo', or a folder that `wsi-mivpg train` wrote.")],
     split: Annotated[str, typer.Option(help="Cases whose reports are held against their references: val or test.")] = (
@@ -52,17 +55,19 @@ def calibrate(
     shown = ", ".join(map(str, manifests))
     train = [case for case in cases if case.split == "train" and case.bag_paths]
     asked = [case for case in cases if case.split == split and case.reports]
-    if not train:
-        raise CohortError(f"{shown}: no case of split 'train' with bags; they tell what the model's slides look like")
     if not asked:
         raise CohortError(f"{shown}: no case of split {split!r} with a report; `wsi-mivpg cohorts split` makes splits")
     from wsi_mivpg.captioner.saving import find_model
     from wsi_mivpg.cli.report import load_model
+    from wsi_mivpg.trust import load_gates
 
+    earlier = None if train else load_gates(model)
+    if not train and earlier is None:
+        raise CohortError(f"{shown}: no case of split 'train' with bags; they tell what the model's slides look like")
     folder = console.writable_folder(find_model(model))
     captioner = load_model(model, device)
     failures: Failures = {}
-    reference = _reference(captioner, train, seed, failures)
+    reference = _reference(captioner, train, seed, failures) if earlier is None else _kept(earlier)
     observed = _observed(captioner, reference, asked, (samples, batch_size, seed), failures)
     gates, path = _written(folder, observed, reference)
     payload = {
@@ -108,6 +113,14 @@ def _reference(captioner: "SlideCaptioner", train: "list[Case]", seed: int, fail
                 _fail(failures, case.case_id, problem)
             advance(place, len(train), case.case_id)
     return make_reference(captioner, rows, lambda place: read_case_of(captioner, usable[place]), seed)
+
+
+def _kept(gates: "TrustGates") -> "Reference":
+    from wsi_mivpg.trust import reference_of
+
+    reference = reference_of(gates)
+    console.note(f"no case of split 'train' with bags: the {reference.n_training} that the model's gates hold are kept")
+    return reference
 
 
 def _observed(

@@ -157,7 +157,7 @@ def cases_as_ready(
             continue
         slide_id, outcome = event
         if isinstance(outcome, str):
-            lost = [case.case_id for case in waiting[slide_id] if len(case.slides) > 1]
+            lost = [case.case_id for case in waiting[slide_id] if not case.is_named_by_its_file]
             fail(shown[slide_id], f"{outcome} (no report on case {', '.join(lost)})" if lost else outcome)
             continue
         for case in waiting[slide_id]:

@@ -44,8 +44,19 @@ class CaseInput:
 
     @property
     def shown(self) -> str:
-        """What messages call it: its slides, or else its bags."""
+        """What messages call it: its slides, or else its bags, and its id where that is not the name of one of them."""
+        return self.files if self.is_named_by_its_file else f"case {self.case_id}: {self.files}"
+
+    @property
+    def files(self) -> str:
+        """Its slides, or else its bags."""
         return ", ".join(str(one.bag) if one.slide is None else one.slide.shown for one in self.slides)
+
+    @property
+    def is_named_by_its_file(self) -> bool:
+        """Whether its only slide, or bag, has its name."""
+        names = {one.bag.stem if one.slide is None else one.slide.slide_id for one in self.slides}
+        return names == {self.case_id}
 
     @property
     def missing(self) -> tuple[SlideInput, ...]:
@@ -80,7 +91,7 @@ def find_cases(given: Sequence[str], bags: Path, split: str | None = None) -> tu
         other = seen.setdefault(case.case_id, case)
         if other is not case:
             raise CohortError(
-                f"two cases have the name {case.case_id!r}, of {other.shown} and of {case.shown}; name one of them, "
+                f"two cases have the name {case.case_id!r}, of {other.files} and of {case.files}; name one of them, "
                 "or give both in a manifest with one id"
             )
     unique_ids(replace(slide, case_id="") for case in cases for slide in case.missing)

@@ -95,7 +95,7 @@ def _row(report: Report) -> dict[str, Any]:
     return {
         "case_id": report.case_id,
         "text": report.shown_text,
-        "supported": report.supported,
+        "supported": report.is_known_to_be_supported,
         "n_slides": len(report.slides),
         "n_tiles": sum(slide.n_tiles for slide in report.slides),
         "n_warnings": len(report.warnings),

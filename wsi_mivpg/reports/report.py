@@ -215,6 +215,11 @@ class Report(_Frozen):
         return all(gate.passed is not False for gate in self.gates)
 
     @property
+    def is_known_to_be_supported(self) -> bool | None:
+        """`supported` where a gate decides anything; None where none does: not calibrated, or not asked."""
+        return self.supported if any(gate.passed is not None for gate in self.gates) else None
+
+    @property
     def shown_text(self) -> str:
         """The text with sentences that cannot be told with confidence replaced; `text` keeps what was written."""
         text = self.text

@@ -3,7 +3,7 @@
 It knows the captioner and the rules of the evaluation; reports, evidence and pages are other rooms' work.
 """
 
-from wsi_mivpg.trust.calibration import SAMPLING, calibrated, make_reference, observe
+from wsi_mivpg.trust.calibration import SAMPLING, calibrated, make_reference, observe, reference_of
 from wsi_mivpg.trust.consensus import alternatives, choose
 from wsi_mivpg.trust.distribution import pooled
 from wsi_mivpg.trust.gates import Assessed, GateValue, Threshold, TrustGates, Written, assess
@@ -26,6 +26,7 @@ __all__ = [
     "numbers_in",
     "observe",
     "pooled",
+    "reference_of",
     "unverified",
     "write_gates",
 ]

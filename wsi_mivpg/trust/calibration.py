@@ -88,6 +88,12 @@ def make_reference(
     return Reference(training, len(rows), others.half().cpu(), zeroed.half().cpu())
 
 
+def reference_of(gates: TrustGates) -> Reference:
+    """Return what a model's gates hold of its training cases, for calibrating on other cases of its making."""
+    n_training = int(gates.facts["training_cases"] or 0)
+    return Reference(gates.training, n_training, gates.others, gates.zeroed)
+
+
 def observe(
     captioner: SlideCaptioner,
     reference: Reference,

@@ -63,7 +63,7 @@ def _told(report: Report) -> dict[str, Any]:
         "case_id": report.case_id,
         "text": report.shown_text,
         "status": UNVERIFIED,
-        "supported": report.supported,
+        "supported": report.is_known_to_be_supported,
         "checks": [gate_line(gate) for gate in report.gates],
         "warnings": warnings(report),
         "created": report.provenance.created,
