@@ -59,7 +59,9 @@ def calibrate(
     from wsi_mivpg.captioner.saving import find_model
     from wsi_mivpg.cli.report import load_model
 
-    folder = console.writable_folder(find_model(model))
+    folder = console.writable_folder(
+        find_model(model), "copy the model's folder to a place where you can write, and give that as --model"
+    )
     captioner = load_model(model, device)
     failures: Failures = {}
     reference = _reference(captioner, train, seed, failures)
