@@ -120,6 +120,10 @@ def test_check_exits_3_with_the_list_where_something_is_wrong(run, tmp_path):
     assert "1 of 3 bags are fine" in printed
     assert run("bags", "check", tmp_path / "good.h5")[0] == 0
     assert run("bags", "check", tmp_path / "nowhere.h5")[0] == 1
+    code, printed, err = run("bags", "check", tmp_path / "nowhere.h5", tmp_path / "good.h5")
+    assert code == 3
+    assert "good.h5" in printed
+    assert str(tmp_path / "nowhere.h5") in err
 
 
 def test_info_says_what_is_known_and_what_is_not(run, tmp_path):

@@ -86,6 +86,20 @@ def test_folder_that_cannot_be_written_stops_before_any_work(run, tmp_path, corr
     assert "--out" in err
 
 
+def test_a_picture_folder_that_cannot_be_written_is_named_with_its_option(run, tmp_path, good_slide):
+    (tmp_path / "file").write_text("in the way")
+    code, _, err = run("info", good_slide, "--qc", tmp_path / "file" / "qc")
+    assert code == 1
+    assert str(tmp_path / "file" / "qc") in err
+    assert "--qc" in err
+
+
+def test_a_slide_too_coarse_for_the_encoder_is_named(run, good_slide):
+    code, _, err = run("info", good_slide, "--mpp", "4")
+    assert code == 1
+    assert f"{good_slide}: the slide has 4 microns per pixel" in err
+
+
 def test_unknown_option_is_wrong_usage(run):
     code, _, err = run("info", "slide.svs", "--resolution", "0.5")
     assert code == 2
@@ -156,5 +170,7 @@ def test_report_refuses_a_bag_of_another_encoder(run, tmp_path):
     code, _, err = run("report", bag, "--out", tmp_path / "out")
     assert code == 1
     assert "another-encoder" in err
+    assert f"{bag}: " in err
+    assert "--force cannot go on" in err
     assert "efficientnet-lite0" in err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["failures.csv"]

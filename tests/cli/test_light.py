@@ -78,6 +78,11 @@ def test_every_command_shows_examples_and_loads_nothing_heavy_for_it(command):
     assert "heavy: []" in done.stderr
 
 
+@pytest.mark.parametrize("group", ["bags", "cohorts"])
+def test_a_group_of_commands_shows_an_example(group):
+    assert f"Example: wsi-mivpg {group} " in run_probe(group, "--help").stdout
+
+
 def test_importing_the_package_loads_nothing_heavy():
     code = "import sys, wsi_mivpg; print({'torch', 'transformers', 'timm'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.slides.damage import LAYOUTS, damaged, entries, healthy, read_all
 from wsi_mivpg.errors import SlideError
 from wsi_mivpg.slides import open_slide
+from wsi_mivpg.slides.tiff_health import tiff_problem
 
 _WIDTH, _LENGTH, _TILE_WIDTH, _OFFSETS, _COUNTS = 256, 257, 322, 324, 325
 
@@ -29,6 +30,28 @@ def test_damaged_files_end_in_an_answer_or_a_named_error(tmp_path, layout, seed)
     path = tmp_path / "damaged.tiff"
     path.write_bytes(damaged(layout, seed))
     assert read_all(path) in {"read", "partly read", "SlideError", "ResolutionError"}
+
+
+@pytest.mark.parametrize(("kept_bytes", "said"), [(0, "the file is empty"), (200, "is missing: the file ends before")])
+def test_a_file_cut_short_is_to_be_copied_again(tmp_path, kept_bytes, said):
+    content = bytearray(healthy(0))
+    struct.pack_into("<I", content, 4, len(content) - 8)  # as scanners write it: the first directory comes last
+    path = tmp_path / "cut.svs"
+    path.write_bytes(content[:kept_bytes])
+    with pytest.raises(SlideError, match=rf"cut\.svs: .*{said}.*copy it again"):
+        open_slide(path)
+
+
+def test_an_ndpi_larger_than_4_gb_is_not_taken_for_damaged(tmp_path):
+    path = tmp_path / "large.ndpi"
+    first = (1 << 32) + 1000
+    with path.open("wb") as stream:  # nearly all of it is a hole
+        stream.write(struct.pack("<2sHQ", b"II", 42, first))
+        stream.seek(first & 0xFFFFFFFF)
+        stream.write(b"\xff" * 16)  # where a link of 4 bytes would lead
+        stream.seek(first)
+        stream.write(struct.pack("<HHHIIQ", 1, 256, 4, 1, 600, 0))
+    assert tiff_problem(path) is None
 
 
 def with_entry(content: bytes, tag: int, value: int) -> bytes:

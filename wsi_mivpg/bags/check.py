@@ -38,7 +38,7 @@ def find_bags(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         inside = sorted(file for file in path.rglob("*") if is_candidate(file)) if path.is_dir() else []
         if not path.exists():
-            raise BagError(f"{path}: no such file or folder")
+            raise BagError(f"{path}: no such file or folder; check the path")
         if path.is_dir() and not inside:
             raise BagError(f"{path}: no bag in this folder; bags end in {', '.join(SUFFIXES)}")
         found += inside or [path]

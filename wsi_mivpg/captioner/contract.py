@@ -17,16 +17,19 @@ def refuse_other_bags(config: CaptionerConfig, bag: FeatureBag) -> None:
     """Refuse a bag that was made with other settings than the model was trained on.
 
     Raises:
-        ModelError: naming both values and the way out.
+        ModelError: naming the file, both values and the way out.
         BagError: the bag does not state a value that the model asks for.
     """
     if found := _differing(config, bag):
         extracted = f"{config.encoder!r} at {config.target_mpp} µm per pixel"
         if config.tissue is not None:
             extracted += f", tissue by {config.tissue['segmenter']}, at least {config.tissue['min_tissue']:g} of a tile"
+        if config.feature_dim in (None, bag.feature_dim):
+            way_on = "`wsi-mivpg report --force` goes on and says so in the report"
+        else:
+            way_on = f"with {bag.feature_dim} features a tile in place of {config.feature_dim}, --force cannot go on"
         raise ModelError(
-            f"{found[0]}; extract the slide again with the model's encoder, {extracted}; `wsi-mivpg report --force` "
-            "goes on and says so in the report"
+            f"{bag.path}: {found[0]}; extract the slide again with the model's encoder, {extracted}; {way_on}"
         )
     require_contract(bag, _asked(config))
 

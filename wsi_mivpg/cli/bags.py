@@ -19,7 +19,11 @@ CONVERT = (
     "wsi-mivpg bags convert slide.pt --to wsi-mivpg --out bags --encoder efficientnet-lite0 --mpp 0.5 --tile-px 224"
 )
 
-app = typer.Typer(help="Look into feature bags, check them, convert them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look into feature bags, check them, convert them.",
+    epilog="Example: wsi-mivpg bags check bags/",
+    no_args_is_help=True,
+)
 
 Paths = Annotated[
     list[Path], typer.Argument(metavar="PATH...", help="Bags of any readable layout, or folders of them.")
@@ -36,16 +40,19 @@ SlideMppOption = Annotated[
 @app.command("check", epilog=CHECK)
 def check(paths: Paths, as_json: Json = False) -> None:
     """Find damage, NaN, doubled or misplaced tiles and wrong widths; exit 3 with the list where there are any."""
-    from wsi_mivpg.bags.check import check_bags, find_bags
+    from wsi_mivpg.bags.check import check_bags
     from wsi_mivpg.encoders.registry import REGISTRY
 
-    checked = check_bags(find_bags(paths), {name: spec.dim for name, spec in REGISTRY.items()})
+    found, n_missing = _find(paths)
+    checked = check_bags(found, {name: spec.dim for name, spec in REGISTRY.items()})
     bad = [one for one in checked if one.problems]
     data = [_describe(one.bag, one.path) | {"problems": one.problems, "warnings": one.warnings} for one in checked]
     rows = [[*_cells(one.bag), "; ".join(_verdicts(one)), one.path] for one in checked]
     table = console.table(("layout", "tiles", "dim", "encoder", "found", "bag"), rows)
+    if not checked:
+        raise typer.Exit(console.NOTHING_USABLE)
     console.result(data, f"{table}\n\n{len(checked) - len(bad)} of {len(checked)} bags are fine", as_json=as_json)
-    if bad:
+    if bad or n_missing:
         raise typer.Exit(console.SOME_FAILED)
 
 
@@ -53,10 +60,10 @@ def check(paths: Paths, as_json: Json = False) -> None:
 def info(paths: Paths, encoder: EncoderOption = None, slide_mpp: SlideMppOption = None, as_json: Json = False) -> None:
     """Say what each bag is: whose layout, how many tiles, which encoder, what is known of resolution and places."""
     from wsi_mivpg.bags import FeatureBag
-    from wsi_mivpg.bags.check import find_bags
 
-    found, n_failed = [], 0
-    for path in find_bags(paths):
+    found: list[dict[str, Any]] = []
+    bags, n_failed = _find(paths)
+    for path in bags:
         try:
             found.append(_describe(FeatureBag.open(path, encoder=encoder, slide_mpp=slide_mpp), path))
         except WsiMivpgError as problem:
@@ -85,7 +92,6 @@ def convert(
 ) -> None:
     """Write bags in another tool's layout, or other tools' bags in this one's; what is not known stays unknown."""
     from wsi_mivpg.bags import FeatureBag
-    from wsi_mivpg.bags.check import find_bags
     from wsi_mivpg.bags.convert import TARGETS, convert_bag
     from wsi_mivpg.encoders.registry import REGISTRY
 
@@ -93,8 +99,9 @@ def convert(
         raise typer.BadParameter(f"{to!r} is not one of {', '.join(TARGETS)}", param_hint="--to")
     console.writable_folder(out)
     weights = REGISTRY[encoder].weights_sha256 if encoder in REGISTRY else ""
-    done, n_failed = [], 0
-    for path in find_bags(paths):
+    done: list[dict[str, Any]] = []
+    found, n_failed = _find(paths)
+    for path in found:
         try:
             bag = FeatureBag.open(path, encoder=encoder, slide_mpp=slide_mpp, target_mpp=mpp, tile_px=tile_px)
             written = convert_bag(bag, out, to, weights, overwrite=overwrite)
@@ -106,6 +113,21 @@ def convert(
         text = "\n".join(f"{one['bag']} -> {', '.join(one['written'])}" for one in done)
         console.result(done, text, as_json=as_json)
     console.finish(len(done), n_failed)
+
+
+def _find(paths: list[Path]) -> tuple[list[Path], int]:
+    """Return the bags among `paths` and how many paths hold none, which are said on stderr."""
+    from wsi_mivpg.bags.check import find_bags
+
+    found: list[Path] = []
+    n_failed = 0
+    for path in paths:
+        try:
+            found += find_bags([path])
+        except WsiMivpgError as problem:
+            console.error(problem)
+            n_failed += 1
+    return list(dict.fromkeys(found)), n_failed
 
 
 def _describe(bag: "FeatureBag | None", path: Path) -> dict[str, Any]:

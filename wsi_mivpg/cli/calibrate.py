@@ -64,7 +64,9 @@ def calibrate(
     earlier = None if train else load_gates(model)
     if not train and earlier is None:
         raise CohortError(f"{shown}: no case of split 'train' with bags; they tell what the model's slides look like")
-    folder = console.writable_folder(find_model(model))
+    folder = console.writable_folder(
+        find_model(model), "copy the model's folder to a place where you can write, and give that as --model"
+    )
     captioner = load_model(model, device)
     failures: Failures = {}
     reference = _reference(captioner, train, seed, failures) if earlier is None else _kept(earlier)

@@ -26,7 +26,11 @@ PREPARE = (
     "wsi-mivpg cohorts prepare split.jsonl --out ready.jsonl --case sentence"
 )
 
-app = typer.Typer(help="Make, import, divide, check and prepare cohorts.", no_args_is_help=True)
+app = typer.Typer(
+    help="Make, import, divide, check and prepare cohorts.",
+    epilog="Example: wsi-mivpg cohorts check manifest.csv",
+    no_args_is_help=True,
+)
 
 Manifest = Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest: .csv, .parquet or .jsonl.")]
 Out = Annotated[Path, typer.Option(help="Manifest to write: .csv, .parquet or .jsonl.")]

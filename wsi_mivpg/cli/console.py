@@ -53,8 +53,8 @@ def finish(n_done: int, n_failed: int) -> None:
         raise typer.Exit(SOME_FAILED if n_done else NOTHING_USABLE)
 
 
-def writable_folder(path: Path) -> Path:
-    """Create `path` and prove that files can be written there, before any long work.
+def writable_folder(path: Path, way_out: str = "choose another --out") -> Path:
+    """Create `path` and prove that files can be written there, before any long work; `way_out` ends the error.
 
     Raises:
         OutputError: it is a file, or its place cannot be written.
@@ -65,7 +65,7 @@ def writable_folder(path: Path) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as problem:
-        raise OutputError(f"cannot write in {path}: {problem.strerror}; choose another --out") from problem
+        raise OutputError(f"cannot write in {path}: {problem.strerror}; {way_out}") from problem
     return path
 
 

@@ -140,7 +140,7 @@ def _cache() -> Finding:
 
     folder = cache_dir()
     try:
-        console.writable_folder(folder)
+        console.writable_folder(folder, "choose another cache")
     except WsiMivpgError as problem:
         return Finding("cache", "report", False, str(problem), "set WSI_MIVPG_CACHE to a folder you can write")
     return Finding("cache", "report", True, str(folder))

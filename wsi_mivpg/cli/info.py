@@ -16,7 +16,7 @@ from wsi_mivpg.cli.inputs import (
     collect,
     slide_settings,
 )
-from wsi_mivpg.errors import WsiMivpgError
+from wsi_mivpg.errors import ResolutionError, WsiMivpgError
 
 if TYPE_CHECKING:
     from wsi_mivpg.extraction import SlideInput, SlideSettings
@@ -51,7 +51,7 @@ def info(
     spec = find_spec(encoder)
     settings = slide_settings(mpp, mpp_csv, reader, fast_decode, tissue, min_tissue)
     if qc is not None:
-        console.writable_folder(qc)
+        console.writable_folder(qc, "choose another --qc")
     inputs = collect(slides)
     found: list[dict[str, Any]] = []
     for slide in inputs.slides:
@@ -71,14 +71,17 @@ def _describe(
 
     with settings.open(given.source, given.mpp) as slide:
         tissue = settings.find_tissue(slide)
-        plan = plan_tiles(
-            slide.size_px,
-            slide.mpp,
-            target_mpp=target_mpp,
-            tile_px=tile_px,
-            coverage=tissue.coverage,
-            min_tissue=settings.min_tissue,
-        )
+        try:
+            plan = plan_tiles(
+                slide.size_px,
+                slide.mpp,
+                target_mpp=target_mpp,
+                tile_px=tile_px,
+                coverage=tissue.coverage,
+                min_tissue=settings.min_tissue,
+            )
+        except ResolutionError as error:
+            raise ResolutionError(f"{given.shown}: {error}") from error
         picture = None if qc is None else _write_qc(qc / f"{given.slide_id}.jpg", slide, tissue, plan)
         return {
             "slide": given.shown,

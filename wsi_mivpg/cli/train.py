@@ -57,7 +57,8 @@ def train(
         cases = _prepared_cases(settings, recipe, folder)
     else:
         console.writable_folder(out)
-        cases, found = _cases_with_bags(settings, recipe, console.writable_folder(folder), device)
+        console.writable_folder(folder, "choose another --data")
+        cases, found = _cases_with_bags(settings, recipe, folder, device)
         write_failures(folder, found)
     if prepare_only:
         bags = sum(len(case.bag_paths) for case in cases)

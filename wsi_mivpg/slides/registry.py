@@ -90,6 +90,8 @@ def open_slide(
         raise SlideError(f"{path}: no such file; check the path")
     if not path.is_file():
         raise SlideError(f"{path}: a folder, not a slide; name the slide's file")
+    if not path.stat().st_size:
+        raise SlideError(f"{path}: the file is empty; copy it again")
     if problem := tiff_problem(path):
         raise SlideError(f"{path}: not a slide that can be read ({problem}); the file is damaged, copy it again")
     readers = READERS if reader is None else {reader: READERS[reader]}

@@ -1,4 +1,4 @@
-"""What no library survives in a damaged TIFF: directories that form a loop, and tiles larger than memory.
+"""What no library survives in a damaged TIFF, directories that form a loop and tiles larger than memory; and cut files.
 
 It reads the directories' links and the sizes of tiles, nothing else.
 """
@@ -25,6 +25,8 @@ class _Form(NamedTuple):
 
 
 _FORMS = {42: _Form(4, "I", "H", 12, "HHI"), 43: _Form(8, "Q", "Q", 20, "HHQ")}
+# A classic TIFF whose links are wide, so that it can be larger than 4 GB.
+_LARGE_NDPI = _Form(4, "Q", "H", 12, "HHI")
 
 
 def is_tiff(path: Path) -> bool:
@@ -49,6 +51,8 @@ def tiff_problem(path: Path) -> str | None:
         if found is None or len(start) < 16:
             return None
         order, form = found
+        if path.suffix.lower() == ".ndpi" and form is _FORMS[42] and path.stat().st_size >= 1 << 32:
+            form = _LARGE_NDPI
         link_bytes, count_bytes = struct.calcsize(form.link), struct.calcsize(form.counter)
         at = int(struct.unpack_from(order + form.link, start, form.first)[0])
         seen: set[int] = set()
@@ -60,6 +64,8 @@ def tiff_problem(path: Path) -> str | None:
             seen.add(at)
             stream.seek(at)
             head = stream.read(count_bytes)
+            if len(head) < count_bytes and len(seen) == 1:
+                return f"its first directory, at byte {at}, is missing: the file ends before"
             if len(head) < count_bytes:
                 return None  # it leads outside the file, and so it ends
             n_entries = int(struct.unpack(order + form.counter, head)[0])
