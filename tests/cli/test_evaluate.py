@@ -146,3 +146,16 @@ def test_an_unwritable_folder_is_refused_before_any_work(run, files):
     code, out, err = run("evaluate", files / "ours.jsonl", files / "manifest.jsonl", "--out", files / "file" / "out")
     assert (code, out) == (1, "")
     assert "--out" in err
+
+
+def test_references_in_a_parquet_manifest_are_read_with_their_splits(run, files):
+    pytest.importorskip("pyarrow")
+    from wsi_mivpg.cohorts.case import read_manifest, write_manifest
+
+    write_manifest(files / "manifest.parquet", read_manifest(files / "manifest.jsonl"))
+    scores = []
+    for name in ("manifest.jsonl", "manifest.parquet"):
+        code, out, _ = run("evaluate", files / "ours.jsonl", files / name, "--split", "test", "--json")
+        assert code == 0
+        scores.append(json.loads(out)["systems"])
+    assert scores[0] == scores[1]

@@ -82,11 +82,13 @@ def test_a_stream_shows_the_text_once(run: Run, model: Path, manifest: Path, tmp
 
 def test_controls_change_what_is_shown_and_nothing_else(run: Run, model: Path, manifest: Path, tmp_path: Path) -> None:
     made = {}
-    for name in ("own", "shuffled", "zeroed"):
+    for name in ("own", "shuffled", "zeroed", "text-only"):
         control = [] if name == "own" else ["--control", name]
         assert run("generate", manifest, "--model", model, "--out", tmp_path / f"{name}.jsonl", *control)[0] == 0
         made[name] = _texts(tmp_path / f"{name}.jsonl")
-    assert list(made["own"]) == list(made["shuffled"]) == list(made["zeroed"])
+    assert list(made["own"]) == list(made["shuffled"]) == list(made["zeroed"]) == list(made["text-only"])
+    assert len(set(made["text-only"].values())) == 1  # one prompt, one text
+    assert made["text-only"]["a"] not in {made["own"]["a"], made["zeroed"]["a"]}
     one_slide = ["a", "c", "d"]
     assert len({made["zeroed"][name] for name in one_slide}) == 1  # as many zeros each
     assert len({made["own"][name] for name in one_slide}) > 1

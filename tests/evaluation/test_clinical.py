@@ -313,3 +313,21 @@ def test_a_malformed_vocabulary_is_named(tmp_path: Path, content: str, message: 
     with pytest.raises(TextsError, match=message) as caught:
         load_vocabulary(own)
     assert str(own) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "unit", ["no tumor ", "tumor absent ", "no tumor, or ", "10% ", "10% tumor cells ", "2 cm ", "grade 2 ", "9"]
+)
+def test_the_longest_text_of_one_clause_is_read_in_seconds(unit: str):
+    text = (unit * MAX_CHARACTERS)[:MAX_CHARACTERS]
+    began = time.process_time()
+    read_report(text)
+    extract_fields(text)
+    assert time.process_time() - began < 20  # quadratic reading took minutes
+
+
+def test_a_denial_reaches_every_item_of_a_list_and_not_what_lies_far():
+    assert read_report("No necrosis, dysplasia or carcinoma.").denied == {"necrosis", "dysplasia", "carcinoma"}
+    assert read_report("No necrosis, dysplasia is seen.").denied == {"necrosis"}
+    assert "carcinoma" in read_report(f"No {'very ' * 40}clear carcinoma").affirmed
+    assert read_report("Necrosis and carcinoma are absent, dysplasia").affirmed == {"dysplasia"}

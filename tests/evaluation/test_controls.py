@@ -182,3 +182,8 @@ def test_length_and_variety_of_texts():
     }
     assert distinct_share(["a", "A ", "b", "c"]) == 0.75
     assert unchanged_share(["a", "b"], ["A", "c"]) == 0.5
+
+
+def test_a_bag_of_nan_is_named_rather_than_taken_for_the_first_neighbour(tmp_path: Path):
+    with pytest.raises(BagError, match=r"a\.h5 has features that are NaN"):
+        mean_feature([bag(tmp_path / "a.h5", [float("nan"), 1.0])])

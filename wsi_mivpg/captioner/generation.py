@@ -31,7 +31,7 @@ _OURS = {"return_dict_in_generate": True, "output_logits": True}
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """A case after the adapter: its visual prompt (R, width), and its attention (M,) on the CPU."""
+    """A case after the adapter: its visual prompt (R, width), of no row in `text_only`; attention (M,) on the CPU."""
 
     case_id: str
     visual: Tensor
@@ -141,7 +141,8 @@ def see(captioner: "SlideCaptioner", case: CaseBags) -> Seen:
     except ModelError as error:
         raise ModelError(f"case {case.case_id!r}: {error}") from error
     attention = cast(Tensor, sum(layer[0].float().mean(dim=(0, 1)) for layer in layers))
-    return Seen(case.case_id, visual[0], (attention / attention.sum()).cpu())
+    shown = visual[0] if captioner.sees_slides else visual[0][:0]
+    return Seen(case.case_id, shown, (attention / attention.sum()).cpu())
 
 
 def finished(captioner: "SlideCaptioner", row: Row, ids: list[int], logprobs: Tensor, limit: int) -> Generated:

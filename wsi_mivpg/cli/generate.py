@@ -4,6 +4,7 @@ Texts alone: pages with pictures and evidence are what ``report`` writes. How th
 """
 
 import json
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +28,7 @@ class Control(StrEnum):
 
     shuffled = "shuffled"
     zeroed = "zeroed"
+    text_only = "text-only"
 
 
 def generate(
@@ -48,7 +50,8 @@ def generate(
     batch_size: Annotated[int, typer.Option(min=1, help="Cases at once.")] = 8,
     seed: Annotated[int | None, typer.Option(help="For models that write by sampling.")] = None,
     control: Annotated[
-        Control | None, typer.Option(help="Show another patient's slides, or zeros: does the model look?")
+        Control | None,
+        typer.Option(help="Show another patient's slides, zeros, or nothing but the prompt: does the model look?"),
     ] = None,
     stream: Annotated[
         bool, typer.Option("--stream", help="Show each text while it is written, one at a time.")
@@ -88,7 +91,8 @@ def generate(
     from wsi_mivpg.cli.generate_lines import Asked, written
 
     asked = Asked(prompt, wanted, schema, stream, zeroed=control is Control.zeroed)
-    lines, failures = written(captioner, cases, asked, batch_size, seed)
+    with captioner.text_only() if control is Control.text_only else nullcontext():
+        lines, failures = written(captioner, cases, asked, batch_size, seed)
     write_text(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     if lines:
         shown = [] if stream else [f"{line['case_id']}: {line['text']}" for line in lines]

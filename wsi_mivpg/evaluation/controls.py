@@ -116,11 +116,13 @@ def mean_feature(paths: Sequence[Path]) -> NDArray[np.float64]:
     """Return the mean over all tiles of a case's bags, float64 (dim,).
 
     Raises:
-        BagError: a bag is missing, malformed or empty, or widths differ.
+        BagError: a bag is missing, malformed or empty, has NaN, or widths differ.
     """
     total, n = None, 0
     for path in paths:
         features = np.asarray(FeatureBag.open(path).features, np.float64)
+        if not np.isfinite(features).all():
+            raise BagError(f"{path} has features that are NaN or infinite; extract its slide again")
         if total is not None and features.shape[1] != total.shape[0]:
             raise BagError(f"{path} has features of {features.shape[1]} numbers and the case's others {total.shape[0]}")
         total = features.sum(axis=0) if total is None else total + features.sum(axis=0)

@@ -10,10 +10,11 @@ from functools import lru_cache
 from wsi_mivpg.cohorts.wording import FINDING_PHRASES
 
 _HEADER = re.compile(r" ?([^,(:;.]{1,100}?) ?[,(] ?([^,():;.]{1,100}?) ?\)? ?[:;]")
-_EXTENT = re.compile(r"(?<!\d)(\d+(?:\.\d+)?)\s*(?:%|percent\b|per cent\b)", re.IGNORECASE)
-_FOCI = re.compile(r"\b(\d+|a single|single|one|two|three|four|five|six)\s+(?:separate\s+)?foc(?:us|i)\b", re.I)
+_EXTENT = re.compile(r"(?<![\d.])(\d{1,6}(?:\.\d{1,6})?)\s*(?:%|percent\b|per cent\b)", re.IGNORECASE)
+_FOCI = re.compile(r"\b(\d{1,6}|a single|single|one|two|three|four|five|six)\s+(?:separate\s+)?foc(?:us|i)\b", re.I)
 _BLANKS = re.compile(r"\s+")
 _COUNTS = {"a single": 1, "single": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
+_NEAR = 100  # characters before a finding in which its denial is looked for
 _NEGATED = re.compile(r"\b(?:no|not|without|negative for|no evidence of|absence of)\s+(?:\w+\s+)?$", re.IGNORECASE)
 
 
@@ -53,7 +54,7 @@ def _main_finding(body: str) -> str | None:
         for finding, phrases in FINDING_PHRASES.items()
         for phrase in phrases
         for match in re.finditer(rf"\b{re.escape(phrase)}\b", british, re.IGNORECASE)
-        if not _NEGATED.search(british[: match.start()])
+        if not _NEGATED.search(british[max(match.start() - _NEAR, 0) : match.start()])
     ]
     return min(found)[2] if found else None
 

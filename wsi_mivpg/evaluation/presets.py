@@ -41,15 +41,14 @@ def _words(pairs: Pairs, tools: Tools) -> Scored:
 def _coco(pairs: Pairs, tools: Tools) -> Scored:
     if why := java_missing():
         return [], {"coco": why}
-    metrics = coco_metrics(pairs, "ptb", "coco_")
-    return [*metrics, meteor_metric(pairs, "ptb", "coco_")], {}
+    return _with_meteor(coco_metrics(pairs, "ptb", "coco_"), pairs, "ptb", "coco_")
 
 
 def _r2gen(pairs: Pairs, tools: Tools) -> Scored:
     metrics = coco_metrics(pairs, "whitespace", "r2gen_")
     if why := java_missing():
         return metrics, {"r2gen_meteor": why}
-    return [*metrics, meteor_metric(pairs, "whitespace", "r2gen_")], {}
+    return _with_meteor(metrics, pairs, "whitespace", "r2gen_")
 
 
 def _reg2025(pairs: Pairs, tools: Tools) -> Scored:
@@ -81,6 +80,11 @@ PRESETS: Mapping[str, Callable[[Pairs, Tools], Scored]] = {
     "embedding": _embedding,
 }
 """Preset -> its metrics. `words` needs nothing installed and is the default."""
+
+
+def _with_meteor(metrics: list[Metric], pairs: Pairs, tokeniser: str, prefix: str) -> Scored:
+    meteor, absent = _or_absent(f"{prefix}meteor", lambda: [meteor_metric(pairs, tokeniser, prefix)])
+    return [*metrics, *meteor], absent
 
 
 def _or_absent(name: str, compute: Callable[[], list[Metric]]) -> Scored:

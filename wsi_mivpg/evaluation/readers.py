@@ -35,13 +35,13 @@ class Gathered:
 def gather(path: Path, split: str | None = None) -> Gathered:
     """Read a file's texts.
 
-    JSON Lines and CSV: an id (``case_id``, ``id``, ``image_id``) with a text (``text``, ``report``, ``caption``) or
+    JSON Lines, CSV and Parquet: an id (``case_id``, ``id``, ``image_id``) with a text (``text``, ``report``, ``caption``) or
     several (``reports``, ``texts``), as in reports.jsonl and in manifests; an id on several lines gathers its texts.
     JSON: ``{id: text}``, ``{id: [text]}``, ``[{"id": …, "report": …}]``, COCO's ``{"annotations": […]}``. A CSV of one
     column without header, as R2Gen writes gts.csv and res.csv, and a JSON list of texts have positions as ids.
 
     Args:
-        path: .jsonl, .csv or .json, UTF-8.
+        path: .jsonl, .csv, .parquet or .json; text is UTF-8.
         split: keep only the lines of this split.
 
     Raises:
@@ -106,12 +106,12 @@ def load_references(path: Path, split: str | None = None) -> dict[str, list[str]
 
 
 def load_truths(path: Path, split: str | None = None) -> dict[str, dict[str, Any]] | None:
-    """Return id -> truth from a manifest (.jsonl), of one split if given; None unless every line has one.
+    """Return id -> truth from a manifest (.jsonl, .parquet), of one split if given; None unless every line has one.
 
     Raises:
         TextsError: the file is missing or malformed.
     """
-    return truths_of(gather(path, split)) if path.suffix.lower() == ".jsonl" else None
+    return truths_of(gather(path, split)) if path.suffix.lower() in (".jsonl", ".parquet") else None
 
 
 def truths_of(gathered: Gathered) -> dict[str, dict[str, Any]] | None:

@@ -18,7 +18,7 @@ from wsi_mivpg.evaluation.outputs import distinct_share, length_statistics, outp
 from wsi_mivpg.evaluation.presets import PRESETS, Tools
 from wsi_mivpg.evaluation.reg2025 import ABOVE_ONE
 from wsi_mivpg.evaluation.statistics import Difference, interval, paired, patient_rows, resampled
-from wsi_mivpg.evaluation.truth import is_complete, truth_metrics
+from wsi_mivpg.evaluation.truth import KEYS, is_complete, truth_metrics
 from wsi_mivpg.evaluation.worst_cases import CaseView, worst_cases
 
 MAIN_METRICS = (
@@ -174,9 +174,15 @@ def run_study(
     if any(metric.name == "reg2025_bleu" and (metric.per_case() > 1).any() for metric in own):
         said.append(ABOVE_ONE)
     if not any(one.is_image_control for one in comparisons):
-        missing["image dependence"] = "no run of the model on other slides; give --control shuffled=FILE or zeroed=FILE"
+        missing["image dependence"] = (
+            "no run of the model on other slides; `generate --control shuffled` or `zeroed` writes it: give it as "
+            "--control shuffled=FILE or zeroed=FILE"
+        )
     if not any("text-only" in system.name for system in others):
-        missing["text-only language model"] = "no run of a language model without slides; give --control text-only=FILE"
+        missing["text-only language model"] = (
+            "no run of a language model without slides; `generate --control text-only` writes it: give it as "
+            "--control text-only=FILE"
+        )
     return Study(
         len(pairs),
         patient_rows(by_patient)[1],
@@ -184,7 +190,7 @@ def run_study(
         settings,
         tuple(shown),
         comparisons,
-        {metric.name: metric.signature for metric in own},
+        {metric.name: metric.signature for name in (model.name, *metrics) for metric in metrics[name]},
         missing,
         (*join.lines(), *said),
         worst_cases(pairs.written_by(model.texts), own, by_patient, settings.n_worst, vocabulary),
@@ -208,6 +214,8 @@ def _metrics(
     metrics += clinical_metrics(pairs, vocabulary)
     if truths is not None and is_complete(dict(zip(pairs.case_ids, truths, strict=True))):
         metrics += truth_metrics(pairs.predictions, truths)
+    elif truths is not None:
+        absent["truth"] = f"not every truth in the references has {', '.join(KEYS)}, the extent as a number"
     metrics += output_metrics(pairs, train_texts)
     if train_texts is None:
         absent["verbatim_in_train"] = "no training reports; name them with --train"

@@ -9,7 +9,10 @@ from typing import Any
 
 from wsi_mivpg.evaluation.statistics import Difference
 from wsi_mivpg.evaluation.study import MAIN_METRICS, Comparison, Score, Study
+from wsi_mivpg.evaluation.text_files import listed
 
+_NEITHER = "neither the system's texts nor the references state it"
+_NOT_BOTH = "no text of the system states it where its reference does"
 _GROUPS = (
     ("Facts against truth", "truth."),
     ("Clinical fields", "field."),
@@ -55,12 +58,17 @@ def number(value: float) -> str:
 
 
 def reasons(study: Study) -> dict[str, str]:
-    """Return why figures are undefined or their intervals restricted, and why metrics or systems are absent."""
+    """Return why figures or their intervals are undefined, and why metrics or systems are absent."""
     found: dict[str, str] = {}
+    every = dict.fromkeys(name for system in study.systems for name in system.scores)
     for system in study.systems:
-        for name, score in system.scores.items():
-            if score.reason and (score.value is None or score.low is None):
-                found.setdefault(f"{name} ({system.name})", score.reason)
+        for name in every:
+            score = system.scores.get(name)
+            if score is None:
+                if name not in study.absent:
+                    found[f"{name} ({system.name})"] = _NOT_BOTH if name.startswith("number_error.") else _NEITHER
+            elif score.reason and (score.value is None or score.low is None):
+                found[f"{name} ({system.name})"] = score.reason
     return {**_merged(found), **{f"{name}: absent": why for name, why in study.absent.items()}}
 
 
@@ -183,7 +191,4 @@ def _merged(found: Mapping[str, str]) -> dict[str, str]:
     by_reason: dict[str, list[str]] = {}
     for name, why in found.items():
         by_reason.setdefault(why, []).append(name)
-    return {
-        names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more": why
-        for why, names in by_reason.items()
-    }
+    return {listed(names): why for why, names in by_reason.items()}

@@ -1,16 +1,18 @@
-"""The forms in which tools write texts to files: JSON Lines, CSV, JSON lists and objects, R2Gen's bare columns.
+"""The forms in which tools write texts to files: JSON Lines, CSV, Parquet, JSON lists and objects, R2Gen's columns.
 
 Each line or item becomes an `Entry`; `readers` gathers them by id.
 """
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wsi_mivpg.errors import TextsError
+from wsi_mivpg.cohorts.tables import Problems, read_rows
+from wsi_mivpg.errors import CohortError, TextsError
 
 MAX_CHARACTERS = 100_000
 """Longest text that is scored; a report has a few thousand characters."""
@@ -19,6 +21,8 @@ _ID_KEYS = ("case_id", "id", "image_id")
 _TEXT_KEYS = ("text", "report", "reports", "texts", "caption")
 _BAG_KEYS = ("bags", "bag", "bag_path")
 _PATIENT_KEYS = ("patient_id", "patient")
+_FORMS = ".jsonl, .csv, .parquet or .json"
+_LONGEST_CELL = 1 << 28  # the csv module's own limit is less than a manifest's paths can need
 _SHOWN = 5
 
 
@@ -57,7 +61,9 @@ def read_entries(path: Path) -> tuple[list[Entry], bool]:
         return _from_json(path)
     if kind == ".csv":
         return _from_csv(path)
-    raise TextsError(f"{path}: {kind or 'a file without an ending'} is not read; give .jsonl, .csv or .json")
+    if kind == ".parquet":
+        return _from_parquet(path), False
+    raise TextsError(f"{path}: {kind or 'a file without an ending'} is not read; give {_FORMS}")
 
 
 def _from_json(path: Path) -> tuple[list[Entry], bool]:
@@ -79,38 +85,64 @@ def _from_json(path: Path) -> tuple[list[Entry], bool]:
 
 
 def _from_csv(path: Path) -> tuple[list[Entry], bool]:
+    content = _content(path)
+    csv.field_size_limit(_LONGEST_CELL)
     try:
-        reader = csv.reader(_content(path).splitlines(keepends=True), strict=True)
-        rows = [(reader.line_num, row) for row in reader if row]
+        reader = csv.reader(io.StringIO(content, newline=""), delimiter=_delimiter(content), strict=True)
+        every = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
-        raise TextsError(
-            f"{path} is not CSV: {error}; quote texts, and keep each below {MAX_CHARACTERS:,} characters"
-        ) from error
+        raise TextsError(f"{path} is not CSV: {error}; quote texts") from error
+    rows = [(line, row) for line, row in every if row]
     if not rows:
         return [], False
     header = [name.strip() for name in rows[0][1]]
     known = {name.lower() for name in header}
     if len(header) == 1 and not known & {*_ID_KEYS, *_TEXT_KEYS} and all(len(row) == 1 for _, row in rows):
+        # An empty line is an empty text here: left out, it would move all texts after it to other positions.
         return [
-            Entry(f"{path}, line {line}", str(n), _texts(row[0], f"{path}, line {line}"))
-            for n, (line, row) in enumerate(rows)
+            Entry(f"{path}, line {line}", str(n), _texts(row[0] if row else "", f"{path}, line {line}"))
+            for n, (line, row) in enumerate(every)
+            if line <= rows[-1][0]
         ], True
     for line, row in rows[1:]:
         if len(row) != len(header):
             raise TextsError(f"{path}, line {line} has {len(row)} cells and the header has {len(header)}; quote texts")
-    keys = [
-        name.lower() if name.lower() in {*_ID_KEYS, *_TEXT_KEYS, *_PATIENT_KEYS, "split"} else name for name in header
-    ]
+    keys = list(map(_key, header))
     return [
         _entry(f"{path}, line {line}", {key: _cell(key, value) for key, value in zip(keys, row, strict=True)})
         for line, row in rows[1:]
     ], False
 
 
-def _cell(key: str, value: str) -> Any:
-    """A CSV cell; manifests hold lists of reports and truths as JSON."""
+def _from_parquet(path: Path) -> list[Entry]:
+    try:
+        rows = read_rows(path, Problems(path))
+    except CohortError as error:
+        raise TextsError(str(error)) from error
+    return [
+        _entry(f"{path}, row {number}", {(key := _key(name)): _cell(key, value) for name, value in row.items()})
+        for number, row in rows
+    ]
+
+
+def _delimiter(content: str) -> str:
+    """A comma, or what stands in its place in a header that names an id or a text."""
+    header = content.lstrip().partition("\n")[0]
+    for mark in ",;\t":
+        names = [name.strip(' "\r').lower() for name in header.split(mark)]
+        if len(names) > 1 and {*names} & {*_ID_KEYS, *_TEXT_KEYS}:
+            return mark
+    return ","
+
+
+def _key(name: str) -> str:
+    return name.lower() if name.lower() in {*_ID_KEYS, *_TEXT_KEYS, *_PATIENT_KEYS, "split"} else name
+
+
+def _cell(key: str, value: Any) -> Any:
+    """A cell of a table; manifests hold lists of reports and truths as JSON."""
     opening = {"reports": "[", "texts": "[", "bags": "[", "truth": "{"}.get(key)
-    if opening and value.startswith(opening):
+    if opening and isinstance(value, str) and value.startswith(opening):
         try:
             return json.loads(value)
         except ValueError:
@@ -131,6 +163,8 @@ def _entry(where: str, record: Any) -> Entry:
         raise TextsError(f"{where} has no {' or '.join(_ID_KEYS)}; it has {listed(list(record)) or 'nothing'}")
     value = next((record[key] for key in _TEXT_KEYS if record.get(key) is not None), None)
     if value is None:
+        if empty := [key for key in _TEXT_KEYS if key in record]:
+            raise TextsError(f"{where}: the {empty[0]} of {name!r} is null; give a text, which may be empty")
         raise TextsError(f"{where} has none of {', '.join(_TEXT_KEYS)}; it has {listed(list(record))}")
     return Entry(where, name, _texts(value, f"{where}: the text of {name!r}"), record)
 
@@ -179,7 +213,7 @@ def _content(path: Path) -> str:
             f"(iconv -f latin1 -t utf-8, if that is what it is)"
         ) from error
     except OSError as error:
-        raise TextsError(f"cannot read texts from {path}: {error}; give a UTF-8 .jsonl, .csv or .json") from error
+        raise TextsError(f"cannot read texts from {path}: {error}; give a UTF-8 {_FORMS}") from error
 
 
 def listed(names: Sequence[str]) -> str:

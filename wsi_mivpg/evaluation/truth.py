@@ -3,6 +3,7 @@
 A fact that a text does not state counts as wrong.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,8 +46,13 @@ class FieldScores:
 
 
 def is_complete(truths: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Return whether every truth has what is compared here."""
-    return all(key in truth for truth in truths.values() for key in KEYS)
+    """Return whether every truth has what is compared here, the extent as a number."""
+    return all(
+        all(key in truth for key in KEYS)
+        and isinstance(truth["extent_percent"], int | float)
+        and math.isfinite(truth["extent_percent"])
+        for truth in truths.values()
+    )
 
 
 def truth_metrics(texts: Sequence[str], truths: Sequence[Mapping[str, Any]]) -> list[Metric]:

@@ -5,6 +5,7 @@ past a comma only inside a list that ends in "or" or "nor".
 """
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,10 +24,11 @@ _SIZE = re.compile(
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _MILLIMETRES = {"cm": 10.0, "mm": 1.0, "µm": 1e-3, "um": 1e-3, "μm": 1e-3}
 _NODES = re.compile(r"\b(\d{1,3})\s*(?:/|of|out of)\s*(\d{1,3})\b")
-_FOCI = re.compile(r"\b(\d+|an?|single|one|two|three|four|five|six)\s+(?:separate\s+|single\s+)?foc(?:us|i)\b")
+_FOCI = re.compile(r"\b(\d{1,6}|an?|single|one|two|three|four|five|six)\s+(?:separate\s+|single\s+)?foc(?:us|i)\b")
 _COUNTS = {"a": 1, "an": 1, "single": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 _DECIMAL_COMMA = re.compile(r"(\d),(\d{1,2})(?= ?(?:cm|mm|x|×|%))")
 _BLANKS = re.compile(r"[^\S\n]+")
+_NEAR = 300  # characters beside a percentage in which its measure is looked for
 
 
 @dataclass(frozen=True)
@@ -84,16 +86,16 @@ def _read(text: str, vocabulary: Vocabulary) -> ClinicalFields:
         for field in ("organ", "procedure", "laterality"):
             if field == "laterality" or not values.get(field):  # what is named later is where something spread to
                 values.setdefault(field, set()).update(mention.value for mention in _mentions(words, field, vocabulary))
-        cues = _mentions(words, "cue", vocabulary)  # of two cues at one place the longer: "not only" denies nothing
+        cues = _Cues(words, vocabulary)
         for mention in _mentions(words, "concept", vocabulary):
-            is_doubted = _reached(mention, "uncertainty", cues, words, vocabulary)
-            if not is_doubted and _reached(mention, "negation", cues, words, vocabulary):
+            is_doubted = cues.reach(mention, "uncertainty")
+            if not is_doubted and cues.reach(mention, "negation"):
                 denied.add(mention.value)
             else:
                 affirmed.add(mention.value)
                 doubted.update({mention.value} if is_doubted else ())
         for mention in _mentions(words, "invasion", vocabulary):
-            state = "absent" if _reached(mention, "negation", cues, words, vocabulary) else "present"
+            state = "absent" if cues.reach(mention, "negation") else "present"
             values.setdefault("invasion", set()).add(f"{mention.value}:{state}")
         for place, word in (("margin", "margin"), ("nodes", "node")):
             if word in words and (status := _state(words, place, vocabulary)):
@@ -141,24 +143,38 @@ def _mentions(words: list[str], field: str, vocabulary: Vocabulary) -> list[_Men
     return found
 
 
-def _reached(mention: _Mention, kind: str, cues: list[_Mention], words: list[str], vocabulary: Vocabulary) -> bool:
-    """Whether a cue of a kind, before the mention or after it, is about it."""
-    scope = vocabulary.language["scope"]
-    for cue in cues:
-        if cue.value == f"{kind}.before" and cue.end <= mention.start:
-            between = words[cue.end : mention.start]
-            rest = words[cue.end + between.index(",") :] if "," in between else []
-            if len(between) > scope["longest"] or set(between) & set(scope["ends"]):
-                continue
-            if "," not in between or set(rest) & set(scope["lists"]):
+class _Cues:
+    """The cues of one clause and what they are about; a long clause costs no more a word than a short one."""
+
+    def __init__(self, words: list[str], vocabulary: Vocabulary) -> None:
+        self._words = words
+        self._scope = vocabulary.language["scope"]
+        self._of_kind: dict[str, list[_Mention]] = {}
+        # Of two cues at one place the longer counts: "not only" denies nothing.
+        for cue in _mentions(words, "cue", vocabulary):
+            self._of_kind.setdefault(cue.value, []).append(cue)
+        stops = {",", *self._scope["ends"]}
+        self._stops = [place for place, word in enumerate(words) if word in stops]
+        self._last_or = max((place for place, word in enumerate(words) if word in self._scope["lists"]), default=-1)
+
+    def reach(self, mention: _Mention, kind: str) -> bool:
+        """Return whether a cue of a kind, before the mention or after it, is about it."""
+        before = self._of_kind.get(f"{kind}.before", [])
+        for row in range(bisect_right(before, mention.start, key=lambda cue: cue.end) - 1, -1, -1):
+            if mention.start - before[row].end > self._scope["longest"]:
+                break
+            if self._leads_from(before[row].end, mention.start):
                 return True
-        elif (
-            cue.value == f"{kind}.after"
-            and mention.end <= cue.start
-            and not {",", *scope["ends"]} & set(words[mention.end : cue.start])
-        ):
-            return True
-    return False
+        after = self._of_kind.get(f"{kind}.after", [])
+        nearest = bisect_left(after, mention.end, key=lambda cue: cue.start)
+        stop = bisect_left(self._stops, mention.end)
+        return nearest < len(after) and (stop == len(self._stops) or after[nearest].start <= self._stops[stop])
+
+    def _leads_from(self, cue_end: int, start: int) -> bool:
+        between = self._words[cue_end:start]
+        if set(between) & set(self._scope["ends"]):
+            return False
+        return "," not in between or self._last_or > cue_end + between.index(",")
 
 
 def _state(words: list[str], place: str, vocabulary: Vocabulary) -> str | None:
@@ -187,7 +203,11 @@ def _read_numbers(clause: str, words: list[str], numbers: dict[str, float], voca
     """Add the clause's numbers; of two for one measure the first stays, and of sizes the largest."""
     for match in _PERCENT.finditer(clause):
         low, high = float(match[1] or match[2]), float(match[2])
-        measure = _measure(clause[: match.start()], clause[match.end() :], vocabulary)
+        measure = _measure(
+            clause[max(match.start() - _NEAR, 0) : match.start()],
+            clause[match.end() : match.end() + _NEAR],
+            vocabulary,
+        )
         numbers.setdefault(f"percentage.{measure}", (low + high) / 2)
     for match in _SIZE.finditer(clause):
         largest = max(float(number) for number in _NUMBER.findall(match[1] + match[2])) * _MILLIMETRES[match[3]]
