@@ -5,12 +5,14 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.extraction.crash import bags, kill_and_compare, start, write_slides
+from tests.extraction.crash import ROOT, bags, kill_and_compare, start, write_slides
 from tests.extraction.driver import MeanColour
 from wsi_mivpg.bags import FeatureBag
 from wsi_mivpg.extraction import extract_many, find_slides
@@ -22,7 +24,7 @@ def slides(tmp_path_factory) -> Path:
 
 
 def wait_for_bags(out: Path, count: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while len(list(out.glob("s*.h5"))) < count:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -63,6 +65,22 @@ def test_what_a_killed_run_held_is_taken_over_by_one_that_runs_beside_it(slides,
     states = json.loads(second.communicate(timeout=60)[0])
     assert set(states.values()) <= {"done", "kept"}
     assert len(bags(tmp_path / "out")) == 6
+
+
+def test_the_processes_of_a_run_on_several_devices_end_with_it_when_it_is_killed(slides, tmp_path):
+    words = ["extract", slides, "--out", tmp_path / "out", "--encoder", "tests.slurm.encoder:slow_colours"]
+    command = [sys.executable, "-m", "wsi_mivpg", *map(str, words), "--batch-size", "8", "--device", "cpu,cpu"]
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}) as run:
+        try:
+            wait_for_bags(tmp_path / "out", 1)
+            processes = psutil.Process(run.pid).children(recursive=True)
+        finally:
+            run.kill()
+    assert len(processes) >= 2
+    _, alive = psutil.wait_procs(processes, timeout=60)
+    for process in alive:
+        process.kill()
+    assert not alive
 
 
 def test_a_full_disk_stops_the_run_cleanly_and_the_next_one_goes_on(slides, tmp_path):
