@@ -119,8 +119,7 @@ def _extract_on(
 ) -> ExtractionSummary:
     if len(devices) == 1:
         return _extract(devices[0], slides, out_dir, choice, on_progress, lost_inputs)
-    context = multiprocessing.get_context("spawn")
-    pools = [ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) for _ in devices]
+    pools = [new_pool() for _ in devices]
     parts: list[ExtractionSummary] = []
     died: list[str] = []
     try:
@@ -144,8 +143,12 @@ def _extract_on(
     return merged
 
 
+def new_pool() -> ProcessPoolExecutor:
+    """Return a pool of one process, which ends with this one, however this one ends: others would wait forever."""
+    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+
+
 def _end_with_parent() -> None:
-    """Let this process end when its parent does, however that ends: a pool's processes otherwise wait forever."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
