@@ -5,12 +5,14 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.extraction.crash import bags, kill_and_compare, start, write_slides
+from tests.extraction.crash import ROOT, bags, kill_and_compare, start, write_slides
 from tests.extraction.driver import MeanColour
 from wsi_mivpg.bags import FeatureBag
 from wsi_mivpg.extraction import extract_many, find_slides
@@ -63,6 +65,27 @@ def test_what_a_killed_run_held_is_taken_over_by_one_that_runs_beside_it(slides,
     states = json.loads(second.communicate(timeout=60)[0])
     assert set(states.values()) <= {"done", "kept"}
     assert len(bags(tmp_path / "out")) == 6
+
+
+def test_the_process_of_a_device_ends_when_its_run_is_killed():
+    run_of_one = """
+import time
+from wsi_mivpg.extraction.devices import new_pool
+pool = new_pool()
+pool.submit(time.sleep, 0).result()
+print(next(iter(pool._processes)), flush=True)
+time.sleep(600)
+"""
+    command = [sys.executable, "-c", run_of_one]
+    with subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE
+    ) as run:
+        process = psutil.Process(int(run.stdout.readline()))
+        run.kill()
+    _, alive = psutil.wait_procs([process], timeout=60)
+    for one in alive:
+        one.kill()
+    assert not alive
 
 
 def test_a_full_disk_stops_the_run_cleanly_and_the_next_one_goes_on(slides, tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -131,7 +132,9 @@ def test_new_slides_are_extracted_and_no_others(done: Path, cases: list[Case]) -
     [
         ({"extract": {"slides_per_jobb": 3}}, "slides_per_jobb"),
         ({"extract": {"slides_per_job": 0}}, "less than the minimum"),
-        ({"model": "demo"}, "should not be valid"),
+        ({"split": {"train": -3}}, "-3 is less than the minimum"),
+        ({"model": "demo"}, "needs either `train` or `model`, and has both"),
+        ({}, "train.recipe: there is no "),
     ],
 )
 def test_a_wrong_configuration_is_named_before_anything_runs(
@@ -140,6 +143,18 @@ def test_a_wrong_configuration_is_named_before_anything_runs(
     run = snakemake(tmp_path, "-n", config={**CONFIG, **change})
     assert run.returncode != 0
     assert said in run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("name", ["local", "slurm", "kubernetes", "google-batch", "aws-batch"])
+def test_every_profile_tries_again_and_says_nothing_that_snakemake_does_not_know(name: str) -> None:
+    profile = yaml.safe_load((WORKFLOW / "profiles" / name / "config.yaml").read_text())
+    assert profile["rerun-incomplete"]
+    assert profile["keep-going"]
+    assert profile["retries"] >= 1
+    help_text = subprocess.run([BIN / "snakemake", "--help"], capture_output=True, text=True, check=True).stdout
+    known = set(re.findall(r"--([a-z][a-z-]+)", help_text))
+    # Those of an executor that is not installed here cannot be held against anything.
+    assert [key for key in profile if key not in known and not key.startswith(f"{profile['executor']}-")] == []
 
 
 def test_a_cohort_without_splits_is_divided_and_one_with_a_model_is_not_trained_on(done: Path) -> None:

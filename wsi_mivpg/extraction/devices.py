@@ -4,6 +4,8 @@ What a process does is `run`'s job.
 """
 
 import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
@@ -117,8 +119,7 @@ def _extract_on(
 ) -> ExtractionSummary:
     if len(devices) == 1:
         return _extract(devices[0], slides, out_dir, choice, on_progress, lost_inputs)
-    context = multiprocessing.get_context("spawn")
-    pools = [ProcessPoolExecutor(1, mp_context=context) for _ in devices]
+    pools = [new_pool() for _ in devices]
     parts: list[ExtractionSummary] = []
     died: list[str] = []
     try:
@@ -140,6 +141,22 @@ def _extract_on(
     merged = _merged(slides, parts)
     Ledger(out_dir, lost_inputs).summarise([one.described for one in merged.throughput if one.n_tiles])
     return merged
+
+
+def new_pool() -> ProcessPoolExecutor:
+    """Return a pool of one process, which ends with this one, however this one ends: others would wait forever."""
+    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def load_encoders(choice: RunChoice, device: str) -> list[TileEncoder]:
