@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wsi_mivpg.evidence.geojson import Target
+from wsi_mivpg.evidence.geojson import BETTER_THAN_RANDOM, Target
 from wsi_mivpg.evidence.heatmap import colours, rank_scaled, raw_scaled, top_decile
 from wsi_mivpg.evidence.pictures import figure, overlay, size_within
 from wsi_mivpg.evidence.slide_tiles import SlideTiles
@@ -75,6 +75,16 @@ def test_a_word_that_is_longer_than_a_line_is_broken_and_not_cut_off():
     drawn = figure(SLIDES[0], Target("Report", "W" * 150, WEIGHTS), "gradient", "rank", white)
     assert drawn.shape[0] > short.shape[0] + 40
     assert (drawn[:, -12:] == 255).all()
+
+
+def test_a_figure_of_a_map_that_is_no_better_than_random_says_so():
+    white = np.full((20, 30, 3), 255, np.uint8)
+    lines = [
+        figure(SLIDES[0], Target("Report", "W", WEIGHTS, figures), "gradient", "rank", white).shape[0]
+        for figures in ({}, {BETTER_THAN_RANDOM: 1}, {BETTER_THAN_RANDOM: 0})
+    ]
+    assert lines[0] == lines[1]
+    assert lines[2] == lines[0] + 20
 
 
 def test_sizes_keep_a_slides_shape_and_are_those_of_its_thumbnail():

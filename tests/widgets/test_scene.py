@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 
 from tests.widgets.cases import SENTENCES
 from wsi_mivpg.errors import EvidenceError, SlideError, ViewError
+from wsi_mivpg.evidence import read_evidence, write_evidence
 from wsi_mivpg.reports import read_jsonl
 from wsi_mivpg.reports.report import NOT_ASSESSABLE
 from wsi_mivpg.widgets import Tiles
@@ -46,7 +48,35 @@ def test_cells_name_the_tiles_of_the_case_and_not_of_the_slide(scene: Scene):
 
 
 def test_a_sentence_whose_map_is_no_better_than_random_says_so(scene: Scene):
-    assert ["random" in row.remark for row in scene.rows] == [False, False, True, False]
+    assert ["random" in row.remarks.get("attention", "") for row in scene.rows] == [False, False, True, False]
+
+
+def curves_of(lost: float) -> dict[str, np.ndarray]:
+    """Curves of a map that loses so much more than random orders do, and gains as much."""
+    order, random = np.zeros(2), np.linspace(-0.1, 0.1, 8)[:, None].repeat(2, axis=1)
+    names = ("feature_norm_deletion", "feature_norm_insertion", "uniform_deletion", "uniform_insertion")
+    return {
+        "fractions": np.array([0.3, 0.7]),
+        "whole": np.array(0.0),
+        "deletion": order - lost,
+        "insertion": order + lost,
+        "random_deletion": random,
+        "random_insertion": random,
+    } | dict.fromkeys(names, order)
+
+
+def test_each_method_says_of_its_own_map_whether_it_is_no_better_than_random(case_folder: Path, tmp_path: Path):
+    found = read_evidence(case_folder / "evidence" / "case.h5")
+    curves = {
+        "gradient": [curves_of(lost) for lost in (0, 9, 9, 0)],
+        "attention": [curves_of(lost) for lost in (9, 0, 9, 9)],
+    }
+    write_evidence(tmp_path / "case.h5", replace(found, curves=curves))
+    report = read_jsonl(case_folder / "reports.jsonl")[0]
+    for own in (report, None):  # with what the report says, and from the file alone
+        rows = gathered(report=own, evidence=tmp_path / "case.h5").rows
+        doubted = {method: ["random" in row.remarks[method] for row in rows] for method in curves}
+        assert doubted == {"gradient": [True, False, False, True], "attention": [False, True, False, False]}
 
 
 def test_a_sentence_that_is_not_assessable_is_not_shown(case_folder: Path):

@@ -16,6 +16,7 @@ from wsi_mivpg.atomic import replaced, write_text
 from wsi_mivpg.cli.case_evidence import TOP_TILES, faithfulness_of, top_tiles_of
 from wsi_mivpg.cli.case_panels import THUMBNAIL_PX
 from wsi_mivpg.evidence import SCALES, Evidence, SlideTiles, Target, collection, figure, overlay, size_within
+from wsi_mivpg.evidence.geojson import BETTER_THAN_RANDOM
 from wsi_mivpg.reports import TopTile, file_name
 from wsi_mivpg.slides import Slide
 
@@ -92,7 +93,7 @@ def _figures(curves: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, float]:
     return {
         "Deletion beyond random (nats)": found.deletion,
         "Insertion beyond random (nats)": found.insertion,
-        "Better than random (1 is yes)": int(found.better_than_random),
+        BETTER_THAN_RANDOM: int(found.better_than_random),
     }
 
 

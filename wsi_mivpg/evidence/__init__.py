@@ -15,6 +15,7 @@ from wsi_mivpg.evidence.heatmap import (
     supporting_tiles,
     top_tiles,
 )
+from wsi_mivpg.evidence.measured import Curves
 from wsi_mivpg.evidence.pictures import SCALES, figure, overlay, size_within
 from wsi_mivpg.evidence.slide_tiles import SlideTiles, slides_of
 from wsi_mivpg.evidence.store import Evidence, read_evidence, write_evidence
@@ -22,7 +23,7 @@ from wsi_mivpg.evidence.units import DEFAULT_METHOD, unit_of
 
 if TYPE_CHECKING:
     from wsi_mivpg.evidence.attribution import METHODS, attribute
-    from wsi_mivpg.evidence.curves import Curves, faithfulness
+    from wsi_mivpg.evidence.curves import faithfulness
     from wsi_mivpg.evidence.sanity import Randomised, label_randomisation, model_randomisation
     from wsi_mivpg.evidence.sentences import Span, phrase_tokens, sentence_spans
 
@@ -59,7 +60,7 @@ __all__ = [
 
 _LOADED_WHEN_ASKED_FOR = {
     "attribution": ("METHODS", "attribute"),
-    "curves": ("Curves", "faithfulness"),
+    "curves": ("faithfulness",),
     "sanity": ("Randomised", "label_randomisation", "model_randomisation"),
     "sentences": ("Span", "phrase_tokens", "sentence_spans"),
 }

@@ -17,6 +17,9 @@ from wsi_mivpg.evidence.slide_tiles import SlideTiles
 from wsi_mivpg.evidence.units import unit_of
 from wsi_mivpg.qupath import DESCRIPTION, classification, feature, geometry
 
+BETTER_THAN_RANDOM = "Better than random (1 is yes)"
+"""Name of the figure that says whether a target's map was found better than random ones; 0 is no."""
+
 
 @dataclass(frozen=True, eq=False)
 class Target:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from wsi_mivpg.evidence.geojson import Target
+from wsi_mivpg.evidence.geojson import BETTER_THAN_RANDOM, Target
 from wsi_mivpg.evidence.heatmap import colours, heatmap_rgba, rank_scaled, raw_scaled, tile_means, top_decile
 from wsi_mivpg.evidence.slide_tiles import SlideTiles
 from wsi_mivpg.evidence.units import unit_of
@@ -65,7 +65,9 @@ def figure(slide: SlideTiles, target: Target, method: str, scale: Scale, backgro
     picture = _outlined(picture, slide, top_decile(target.weights))
     width = max(wide, _LEAST_WIDTH_PX)
     title = _text([f"{target.name} · {slide.slide_id} · {method}", f"“{target.text}”"], width)
-    notes = _text(_notes(target.weights, method, scale), width)
+    doubt = ["No better than random tiles: this map does not explain these words."]
+    doubt = doubt if target.figures.get(BETTER_THAN_RANDOM) == 0 else []
+    notes = _text(doubt + _notes(target.weights, method, scale), width)
     middle = np.full((high, width, 3), 255, np.uint8)
     middle[:, :wide] = picture
     return np.concatenate([title, middle, _colour_bar(target.weights, scale, width), notes])

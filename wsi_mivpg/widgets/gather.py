@@ -6,13 +6,13 @@ Everything is checked here, so that a mistake is an error in Python and not an e
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from wsi_mivpg.errors import ViewError, WsiMivpgError
-from wsi_mivpg.reports import Report, Sentence, SlideSummary
+from wsi_mivpg.reports import Faithfulness, Report, Sentence, SlideSummary
 from wsi_mivpg.reports.support import map_method
 from wsi_mivpg.slides import Slide, open_slide
 from wsi_mivpg.slides.address import is_address
@@ -23,7 +23,7 @@ Maps = dict[str, npt.NDArray[np.float32]]
 
 WHOLE_REPORT = "Whole report"
 _ONLY_TOP_TILES = "Only the top tiles are shown: the evidence file with the weights of all tiles is not there."
-_NOT_FAITHFUL = "Its map does no better than random tiles: it does not show what the sentence rests on."
+_NOT_FAITHFUL = "Its map does no better than random tiles: it does not show what these words rest on."
 
 
 class HasTiles(Protocol):
@@ -98,7 +98,10 @@ def gathered(
     if not shown:
         raise ViewError("there is nothing to show; give slides, tiles, or a report that names its slides")
     if labels or not rows or (report is not None and report.sentences):
+        tested = [row.remarks for row in rows]
         rows = _rows(report, maps, labels)
+        if len(tested) == len(rows) and not labels:  # by every method, and not only by the one that the report shows
+            rows = [replace(row, remarks={**row.remarks, **one}) for row, one in zip(rows, tested, strict=True)]
     return Scene(shown, rows=rows, maps=maps, report=report, remarks=remarks, top_tiles_only=top_tiles_only)
 
 
@@ -125,7 +128,7 @@ def _evidence_maps(
     path: Path, sources: list[_Pixels], *, by_order: bool
 ) -> tuple[dict[str, HasTiles], Maps, list[Row]]:
     """Read tiles, maps and sentences; slides whose files have other names take those of the evidence, in order."""
-    from wsi_mivpg.evidence.store import read_evidence
+    from wsi_mivpg.evidence import Curves, read_evidence
 
     found = read_evidence(path)
     ids = [slide.slide_id for slide in found.slides]
@@ -135,6 +138,12 @@ def _evidence_maps(
         sources[:] = [replace(source, slide_id=name) for source, name in zip(sources, ids, strict=True)]
     placed: dict[str, HasTiles] = {slide.slide_id: slide for slide in found.slides}
     rows = [*(Row(text, is_sentence=True) for text in found.texts()[:-1]), Row(WHOLE_REPORT)]
+    doubts: list[dict[str, str]] = [{} for _ in rows]
+    for method, curves in found.curves.items():
+        for doubts_of_row, curves_of_row in zip(doubts, curves, strict=True):
+            arrays: dict[str, Any] = dict(curves_of_row)
+            doubts_of_row[method] = _doubt(Faithfulness(**Curves(**arrays).summary()))
+    rows = [replace(row, remarks=one) for row, one in zip(rows, doubts, strict=True)]
     return placed, _checked_maps(found.weights, len(found)), rows
 
 
@@ -239,5 +248,9 @@ def _rows(report: Report | None, maps: Maps, labels: Sequence[str]) -> list[Row]
 
 def _sentence_row(sentence: Sentence) -> Row:
     measured = sentence.faithfulness
-    doubtful = measured is not None and not measured.better_than_random
-    return Row(sentence.shown_text, is_sentence=True, remark=_NOT_FAITHFUL if doubtful else "")
+    remarks = {} if measured is None or sentence.method is None else {sentence.method: _doubt(measured)}
+    return Row(sentence.shown_text, is_sentence=True, remarks=remarks)
+
+
+def _doubt(measured: Faithfulness) -> str:
+    return "" if measured.better_than_random else _NOT_FAITHFUL

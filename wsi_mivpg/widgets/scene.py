@@ -24,11 +24,17 @@ _SUPPORTING_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the maps, shown as a button: a sentence of the report, the whole report, or a map of your own."""
+    """One row of the maps, shown as a button: a sentence of the report, the whole report, or a map of your own.
+
+    Attributes:
+        text: its words.
+        is_sentence: whether it is one of the report's.
+        remarks: method -> what to beware of in its map by this method.
+    """
 
     text: str
     is_sentence: bool = False
-    remark: str = ""
+    remarks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

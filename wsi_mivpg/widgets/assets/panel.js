@@ -31,17 +31,23 @@ function tabsOf(scene, choose) {
 
 function rowButton(row, number, choose) {
   const flag = make("span", { className: "wm-flag" });
+  const remark = make("span", { className: "wm-remark", hidden: true });
   const button = make(
     "button",
     { type: "button", className: row.is_sentence ? "wm-row" : "wm-row wm-other", onclick: () => choose(number), attributes: { "aria-pressed": "false" } },
     make("span", { className: "wm-words" }, row.text),
-    row.remark ? make("span", { className: "wm-remark" }, row.remark) : null,
+    remark,
     flag,
   );
   /** Say how many of the chosen tiles support this row; "" to say nothing. */
   button.mark = (words) => {
     flag.textContent = words;
     button.classList.toggle("wm-supported", words !== "");
+  };
+  /** Say what is to beware of in the map by this method. */
+  button.warn = (method) => {
+    remark.textContent = row.remarks[method] ?? "";
+    remark.hidden = !remark.textContent;
   };
   return button;
 }

@@ -115,7 +115,10 @@ class CaseViewer {
   async showMap() {
     if (!this.hasMaps) return;
     const [method, row, scale] = ["method", "row", "scale"].map((name) => this.state.get(name));
-    this.rows.forEach((button, number) => button.setAttribute("aria-pressed", String(number === row)));
+    this.rows.forEach((button, number) => {
+      button.setAttribute("aria-pressed", String(number === row));
+      button.warn(method);
+    });
     const weights = await this.load(`weights/${method}/${row}`, Float32Array);
     if (method !== this.state.get("method") || row !== this.state.get("row") || scale !== this.state.get("scale") || this.gone) return;
     const { values, low, high } = scale === "rank" ? { values: ranked(weights) } : straight(weights);
