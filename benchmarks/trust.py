@@ -73,7 +73,8 @@ def main() -> None:
     draw_curves(_curves(rows), arguments.out / "trust-confidence.png")
     print(text)
     if arguments.install:
-        put_between_marks(Path("docs/trust.md"), text, BEGIN)
+        picture = "![Reliability, and risk over coverage, of the sentences' confidence](images/trust-confidence.png)"
+        put_between_marks(Path("docs/trust.md"), f"{text}\n\n{picture}\n", BEGIN)
         shutil.copyfile(arguments.out / "trust-confidence.png", "docs/images/trust-confidence.png")
 
 

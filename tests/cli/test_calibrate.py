@@ -176,6 +176,9 @@ def test_numbers_are_marked_but_for_those_of_a_confident_field(
     assert marked == ["3 cm"]
     assert [one.text for one in report.sentences] == ["In 20% of it.", "A mass of 3 cm."]
     assert all(one.logprob < 0 for one in report.sentences)
+    # A template's words are not those that confidence was calibrated on.
+    assert {(one.confidence, one.assessable) for one in report.sentences} == {(None, True)}
+    assert [gate.passed for gate in report.gates] == [True, True]
 
 
 def test_gates_of_other_weights_and_damaged_files_are_refused(calibrated: object, folder: Path, tmp_path: Path) -> None:

@@ -71,7 +71,8 @@ def with_trust(
     """Return a report with its gates, and its sentences with confidence, alternatives and doubtful numbers.
 
     One batch of the language model scores the report. A report that has no sentences yet (no evidence was asked for)
-    gets them here; a report without text has no gates.
+    gets them here; a report without text has no gates. Confidence is calibrated on what the model words itself: the
+    text of a structured report is its template's, and has the probabilities of its fields instead.
 
     Args:
         report: with its text, and its fields if it is a structured one.
@@ -111,6 +112,9 @@ def with_trust(
         for span in cut
     ]
     sentences = report.sentences or tuple(plain)
+    confidences, assessable = assessed.confidence, assessed.assessable
+    if report.fields:
+        confidences, assessable = (None,) * len(cut), (True,) * len(cut)
     doubtful = unverified(report.text, _vouched(report))
     return report.model_copy(
         update={
@@ -120,16 +124,14 @@ def with_trust(
                 sentence.model_copy(
                     update={
                         "confidence": confidence,
-                        "assessable": assessable,
+                        "assessable": shown,
                         "alternatives": alternatives(sentence.text, samples),
                         "unverified_numbers": tuple(
                             (start, end) for start, end in doubtful if sentence.start <= start and end <= sentence.end
                         ),
                     }
                 )
-                for sentence, confidence, assessable in zip(
-                    sentences, assessed.confidence, assessed.assessable, strict=True
-                )
+                for sentence, confidence, shown in zip(sentences, confidences, assessable, strict=True)
             ),
             "warnings": (*report.warnings, *_warnings(assessed, gates)),
         }
