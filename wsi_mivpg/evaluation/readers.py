@@ -35,8 +35,9 @@ class Gathered:
 def gather(path: Path, split: str | None = None) -> Gathered:
     """Read a file's texts.
 
-    JSON Lines, CSV and Parquet: an id (``case_id``, ``id``, ``image_id``) with a text (``text``, ``report``, ``caption``) or
-    several (``reports``, ``texts``), as in reports.jsonl and in manifests; an id on several lines gathers its texts.
+    JSON Lines, CSV and Parquet: an id (``case_id``, ``id``, ``image_id``) with a text (``text``, ``report``,
+    ``caption``) or several (``reports``, ``texts``), as in reports.jsonl and in manifests; an id on several lines
+    gathers its texts.
     JSON: ``{id: text}``, ``{id: [text]}``, ``[{"id": …, "report": …}]``, COCO's ``{"annotations": […]}``. A CSV of one
     column without header, as R2Gen writes gts.csv and res.csv, and a JSON list of texts have positions as ids.
 

@@ -209,9 +209,10 @@ def _read_numbers(clause: str, words: list[str], numbers: dict[str, float], voca
             vocabulary,
         )
         numbers.setdefault(f"percentage.{measure}", (low + high) / 2)
+    of_margin = "margin" in words
     for match in _SIZE.finditer(clause):
         largest = max(float(number) for number in _NUMBER.findall(match[1] + match[2])) * _MILLIMETRES[match[3]]
-        if "margin" in words:
+        if of_margin:
             numbers.setdefault("margin_distance_mm", largest)
         else:
             numbers["size_mm"] = max(numbers.get("size_mm", 0.0), largest)
