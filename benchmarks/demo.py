@@ -20,8 +20,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from wsi_mivpg.atomic import sha256_of
 from wsi_mivpg.bags import FeatureBag
 from wsi_mivpg.captioner import SlideCaptioner, in_memory
+from wsi_mivpg.captioner.saving import TRUST_FILE
 from wsi_mivpg.cohorts.case import Case, read_manifest
 from wsi_mivpg.evaluation import Evaluation, evaluate, most_frequent
 from wsi_mivpg.evaluation.colour import colour_accuracy, colour_statistics
@@ -57,11 +59,20 @@ def main() -> None:
     table = as_markdown(results)
     print(table)
     if arguments.install:
-        target = Path("wsi_mivpg/demo_model")
-        target.mkdir(exist_ok=True)
-        for name in ("model.safetensors", "config.json"):
-            shutil.copyfile(model_dir / name, target / name)
+        install(model_dir, Path("wsi_mivpg/demo_model"))
         put_between_marks(Path("docs/model-card.md"), table)
+
+
+def install(model_dir: Path, target: Path) -> None:
+    """Copy the model into the package; trust gates of other weights go, as no report is written beside them."""
+    target.mkdir(exist_ok=True)
+    weights, gates = target / "model.safetensors", target / TRUST_FILE
+    same = weights.is_file() and sha256_of(weights) == sha256_of(model_dir / weights.name)
+    for name in ("model.safetensors", "config.json"):
+        shutil.copyfile(model_dir / name, target / name)
+    if gates.exists() and not same:
+        gates.unlink()
+        print(f"{gates} was of other weights: calibrate with `python benchmarks/trust.py --calibrate --install`")
 
 
 def put_between_marks(path: Path, table: str, begin: str = BEGIN) -> None:
