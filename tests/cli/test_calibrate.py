@@ -157,6 +157,16 @@ def test_a_model_that_was_never_calibrated_decides_nothing_and_says_so(captioner
     assert with_trust(empty, captioner, case, drawn, None) == empty
 
 
+def test_a_templates_words_get_no_confidence_that_was_calibrated_on_the_models_own(
+    calibrated: object, captioner: SlideCaptioner, folder: Path
+) -> None:
+    field = FieldValue(name="extent", value=20, probability=0.97)
+    plain, structured = (trusted(captioner, folder, case_of(folder), fields=fields) for fields in ((), (field,)))
+    assert all(one.confidence is not None for one in plain.sentences)
+    assert {(one.confidence, one.assessable) for one in structured.sentences} == {(None, True)}
+    assert [gate.passed for gate in structured.gates] == [gate.passed for gate in plain.gates] == [True, True]
+
+
 def test_numbers_are_marked_but_for_those_of_a_confident_field(
     calibrated: object, captioner: SlideCaptioner, folder: Path
 ) -> None:
@@ -176,9 +186,6 @@ def test_numbers_are_marked_but_for_those_of_a_confident_field(
     assert marked == ["3 cm"]
     assert [one.text for one in report.sentences] == ["In 20% of it.", "A mass of 3 cm."]
     assert all(one.logprob < 0 for one in report.sentences)
-    # A template's words are not those that confidence was calibrated on.
-    assert {(one.confidence, one.assessable) for one in report.sentences} == {(None, True)}
-    assert [gate.passed for gate in report.gates] == [True, True]
 
 
 def test_gates_of_other_weights_and_damaged_files_are_refused(calibrated: object, folder: Path, tmp_path: Path) -> None:
