@@ -145,6 +145,31 @@ def test_a_wrong_configuration_is_named_before_anything_runs(
     assert said in run.stdout + run.stderr
 
 
+def test_with_a_model_that_is_given_new_slides_leave_earlier_reports_and_a_new_model_makes_all(
+    done: Path, cases: list[Case]
+) -> None:
+    folder = done.with_name("given")
+    shutil.copytree(done, folder)
+    (folder / "model").rename(folder / "trained")
+    config = {name: value for name, value in CONFIG.items() if name != "train"} | {"model": "trained/model"}
+    first = snakemake(folder, "--until", "report", config=config)
+    assert first.returncode == 0, first.stderr
+    pages = {path: path.stat().st_mtime_ns for path in folder.glob("reports/0001/*.html")}
+    assert len(pages) == 4  # three cases and their index
+    write_cohort(folder / "cohort.csv", cases)
+    more = snakemake(folder, config=config)  # `--until report` would end at the first checkpoint
+    assert more.returncode == 0, more.stderr
+    assert jobs(more).count("report") == 1
+    assert [report.case_id for report in read_jsonl(folder / "reports" / "0002" / "reports.jsonl")] == [
+        "small-test-0003"
+    ]
+    assert {path: path.stat().st_mtime_ns for path in pages} == pages
+    with (folder / "trained" / "model" / "model.safetensors").open("ab") as weights:
+        weights.write(b" ")  # Snakemake looks at the content of small files, not at their time alone
+    planned = snakemake(folder, "-n", config=config)
+    assert jobs(planned).count("report") == 2, planned.stderr
+
+
 @pytest.mark.parametrize("name", ["local", "slurm", "kubernetes", "google-batch", "aws-batch"])
 def test_every_profile_tries_again_and_says_nothing_that_snakemake_does_not_know(name: str) -> None:
     profile = yaml.safe_load((WORKFLOW / "profiles" / name / "config.yaml").read_text())
@@ -155,6 +180,34 @@ def test_every_profile_tries_again_and_says_nothing_that_snakemake_does_not_know
     known = set(re.findall(r"--([a-z][a-z-]+)", help_text))
     # Those of an executor that is not installed here cannot be held against anything.
     assert [key for key in profile if key not in known and not key.startswith(f"{profile['executor']}-")] == []
+
+
+def test_steps_run_in_the_images_that_the_configuration_names(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for Apptainer that notes the image and runs the command beside it."""
+    folder = done.with_name("contained")
+    shutil.copytree(done, folder)
+    (folder / "bin").mkdir()
+    stand_in = folder / "bin" / "singularity"  # as Snakemake calls it
+    stand_in.write_text(
+        "#!/bin/bash\n"
+        'if [[ $1 == --version ]]; then echo "apptainer version 1.4.0"; exit; fi\n'
+        "until [[ $1 == *.sif ]]; do shift; done\n"
+        f'echo "$(basename "$1") ${{*:2}}" >> {folder / "contained.log"}\n'
+        'exec "${@:2}"\n'
+    )
+    stand_in.chmod(0o755)
+    images = {name: str(folder / f"{name}.sif") for name in ("cpu", "cuda")}
+    for image in images.values():
+        Path(image).touch()
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+    config = CONFIG | {"containers": images, "extract": {**CONFIG["extract"], "gpus": 1}}
+    apart = ("--software-deployment-method", "apptainer", "--resources", "gpu=1")
+    run = snakemake(folder, *apart, "--forcerun", "shards", "extract", "--until", "collect", config=config)
+    assert run.returncode == 0, run.stderr
+    ran_in = re.findall(
+        r"^(cpu|cuda)\.sif .*?wsi-mivpg (shards|extract|cohorts)", (folder / "contained.log").read_text(), re.M
+    )
+    assert set(ran_in) == {("cpu", "shards"), ("cuda", "extract"), ("cpu", "cohorts")}
 
 
 def test_a_cohort_without_splits_is_divided_and_one_with_a_model_is_not_trained_on(done: Path) -> None:
