@@ -73,7 +73,7 @@ def accuracy_table(results: Sequence[dict[str, Any]], source: str, n_train: int)
 
 def cost_table(results: Sequence[dict[str, Any]], source: str, n_train: int) -> str:
     """Size and budget of each system."""
-    rows = [["system", "adapter parameters", "steps", "cases per step", "instances per case", "CPU s per training"]]
+    rows = [["system", "adapter parameters", "steps: alignment + all", "cases per step", "instances per case", "CPU s per training"]]
     for name in SYSTEMS:
         found = of(results, source, name, n_train)
         if found:
@@ -83,7 +83,7 @@ def cost_table(results: Sequence[dict[str, Any]], source: str, n_train: int) -> 
                 [
                     name,
                     f"{found[0]['adapter_parameters']:,}",
-                    str(budget["steps"]),
+                    f"{budget['alignment_steps']:,} + {budget['steps']:,}",
                     str(budget["batch_size"]),
                     f"{found[0]['mean_instances']:.0f}",
                     f"{seconds:.0f}",
