@@ -73,7 +73,16 @@ def accuracy_table(results: Sequence[dict[str, Any]], source: str, n_train: int)
 
 def cost_table(results: Sequence[dict[str, Any]], source: str, n_train: int) -> str:
     """Size and budget of each system."""
-    rows = [["system", "adapter parameters", "steps: alignment + all", "cases per step", "instances per case", "CPU s per training"]]
+    rows = [
+        [
+            "system",
+            "adapter parameters",
+            "steps: alignment + all",
+            "cases per step",
+            "instances per case",
+            "CPU s per training",
+        ]
+    ]
     for name in SYSTEMS:
         found = of(results, source, name, n_train)
         if found:
