@@ -106,7 +106,11 @@ def crash(folder: Path, kills: int, seed: int = 0) -> dict[str, int]:
     while done < kills:
         prompt = PROMPTS[completed % len(PROMPTS)]
         child = run(prompt, out)
-        time.sleep(moment.uniform(0.1, 1.0) * duration_s)
+        if done % 2:  # anywhere, which is mostly while it starts
+            time.sleep(moment.uniform(0.1, 1.0) * duration_s)
+        else:  # while it writes
+            wait_for_change(out / "reports.jsonl", 2 * duration_s)
+            time.sleep(moment.uniform(0, 0.1) * duration_s)
         os.kill(child, signal.SIGKILL)
         code, _ = ended(child)
         done += code == -signal.SIGKILL
@@ -128,6 +132,17 @@ def crash(folder: Path, kills: int, seed: int = 0) -> dict[str, int]:
     }
     assert not list(out.glob(".*.tmp")), "leftovers of killed runs"
     return {"kills": done, "looked_at": survived, "torn": torn, "completed": completed}
+
+
+def wait_for_change(path: Path, at_most_s: float) -> None:
+    """Return when a file was written, or so many seconds later."""
+
+    def state() -> tuple[int, int] | None:
+        return (path.stat().st_size, path.stat().st_mtime_ns) if path.exists() else None
+
+    before, end = state(), time.monotonic() + at_most_s
+    while state() == before and time.monotonic() < end:
+        time.sleep(0.002)
 
 
 def memory(folder: Path, counts: Sequence[int]) -> dict[str, float]:
