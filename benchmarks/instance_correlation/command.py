@@ -49,12 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = _parser().parse_args(arguments)
     budget = Budget(alignment_steps=asked.alignment_steps, steps=asked.steps)
     if asked.quick:
-        asked.train, asked.seeds, asked.test, budget = (
-            [24],
-            [0],
-            12,
-            Budget(alignment_steps=20, steps=20, warmup_steps=2),
-        )
+        asked.train, asked.seeds, asked.test = [24], [0], 12
+        budget = Budget(alignment_steps=20, steps=20, warmup_steps=2)
     out = asked.out or (Path("out/instance_correlation_quick") if asked.quick else FOLDER)
     setting = Setting(asked.tiles, 8 if asked.quick else None, max(asked.train), asked.test, budget, out)
     jobs = [
