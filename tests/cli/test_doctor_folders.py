@@ -200,7 +200,7 @@ def test_doctors_on_several_nodes_meet_and_leave_nothing(tmp_path):
     command = [sys.executable, "-c", meeting, str(tmp_path)]
     doctors = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     for doctor in doctors:
-        printed, _ = doctor.communicate(timeout=60)
+        printed, _ = doctor.communicate(timeout=180)
         findings = {one["what"]: one for one in json.loads(printed)}
         assert all(one["ok"] for one in findings.values()), findings
         assert findings["claims of slides"]["detail"] == "20 of 20 had one winner"
@@ -224,7 +224,7 @@ def test_nodes_whose_locks_and_claims_do_not_hold_are_found(tmp_path):
     command = [sys.executable, "-c", broken, str(tmp_path)]
     doctors = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     for doctor in doctors:
-        found = json.loads(doctor.communicate(timeout=60)[0])
+        found = json.loads(doctor.communicate(timeout=180)[0])
         assert found == {"nodes": True, "claims of slides": False, "file locks (flock)": False, "clocks": True}
 
 
