@@ -23,16 +23,19 @@ from demo import derangement, put_between_marks
 from trust_inputs import SPOILT, cohorts, foreign, spoilt
 from wsi_mivpg.captioner import CaseBags, Generated, SlideCaptioner, read_case
 from wsi_mivpg.cli.calibrate import read_case_of
+from wsi_mivpg.cli.calibrate_fields import judged_fields
 from wsi_mivpg.cli.case_trust import draw_texts, sentences_of
 from wsi_mivpg.cohorts.case import Case
 from wsi_mivpg.evaluation.clinical import diagnosis_is_right, is_right
-from wsi_mivpg.trust import TrustGates, Written, assess, choose, load_gates, pooled
+from wsi_mivpg.prompting import load_schema
+from wsi_mivpg.trust import JudgedField, TrustGates, Written, assess, choose, load_gates, pooled
 from wsi_mivpg.trust.distribution import fit_training_cases
 from wsi_mivpg.trust.figures import auroc, calibration_error, reliability, risk_coverage
 
 BEGIN = "<!-- results: written by benchmarks/trust.py -->"
 GATES = ("image dependence", "distribution", "agreement")
 RIGHT, SWAPPED = "own slide", "another slide's report"
+SCHEMA = "virtual-biopsy"
 BATCH, ROWS = 8, 32
 """Cases whose texts are drawn together, and rows of the language model at a time."""
 
@@ -56,7 +59,7 @@ def main() -> None:
     cases = cohorts(data, arguments.shared, arguments.train, arguments.val, arguments.cases)
     if arguments.calibrate:
         command = [sys.executable, "-m", "wsi_mivpg", "calibrate", str(data / "cases.jsonl"), "--split", "val"]
-        options = ["--model", str(arguments.model), "--samples", str(arguments.samples)]
+        options = ["--model", str(arguments.model), "--samples", str(arguments.samples), "--fields", SCHEMA]
         subprocess.run([*command, *options], check=True)
     rows_file = arguments.out / "rows.jsonl"
     if arguments.fresh or arguments.calibrate:
@@ -66,15 +69,17 @@ def main() -> None:
         sys.exit(f"{arguments.model} was never calibrated; pass --calibrate")
     held_out = [case for case in cases if case.split == "test"]
     rows = measured(arguments, gates, held_out, rows_file)
-    parts = [detection(rows), sentences(rows), *([crossed(cases)] if min(arguments.train) else []), _facts(gates)]
-    text = "\n\n".join(parts)
+    values = field_values(arguments.model, gates, held_out)
+    parts = [detection(rows), sentences(rows), fields(values), *([crossed(cases)] if min(arguments.train) else [])]
+    text = "\n\n".join([*parts, _facts(gates)])
+    curves = _curves(rows, values)
     (arguments.out / "tables.md").write_text(text)
-    (arguments.out / "reliability.json").write_text(json.dumps(_curves(rows), indent=1))
-    draw_curves(_curves(rows), arguments.out / "trust-confidence.png")
+    (arguments.out / "reliability.json").write_text(json.dumps(curves, indent=1))
+    draw_curves(curves, arguments.out / "trust-confidence.png")
     print(text)
     if arguments.install:
-        picture = "![Reliability, and risk over coverage, of the sentences' confidence](images/trust-confidence.png)"
-        put_between_marks(Path("docs/trust.md"), f"{text}\n\n{picture}\n", BEGIN)
+        said = "Reliability, and risk over coverage, of the confidence of sentences and fields"
+        put_between_marks(Path("docs/trust.md"), f"{text}\n\n![{said}](images/trust-confidence.png)\n", BEGIN)
         shutil.copyfile(arguments.out / "trust-confidence.png", "docs/images/trust-confidence.png")
 
 
@@ -218,20 +223,61 @@ def sentences(rows: list[dict[str, Any]]) -> str:
         if not labels:
             continue
         risks = risk_coverage(confidence, labels)
-        area = auroc(
-            [one for one, good in zip(confidence, labels, strict=True) if good],
-            [one for one, good in zip(confidence, labels, strict=True) if not good],
-        )
         wrong = " | ".join(f"{risks[max(round(share * len(risks)), 1) - 1][1]:.0%}" for share in shares)
         lines.append(
             f"| {name} | {len(labels)} | {np.mean(labels):.0%} | {calibration_error(confidence, labels):.3f} | "
-            f"{_shown(area)} | {wrong} |"
+            f"{_shown(_area(confidence, labels))} | {wrong} |"
         )
         bins = "; ".join(
             f"{one.confidence:.2f} → {one.right:.2f} ({one.count})" for one in reliability(confidence, labels)
         )
         said.append(f"Reliability {name}, mean confidence → share right (sentences): {bins}.")
     return "\n".join([*lines, "", *said])
+
+
+def field_values(model: Path, gates: TrustGates, held_out: list[Case]) -> list[tuple[JudgedField, float]]:
+    """Fill the schema for the held-out slides; return each value that could be judged, with its confidence."""
+    schema = load_schema(SCHEMA)
+    known = gates.fields.get(schema.fingerprint)
+    if known is None:
+        sys.exit(f"{model} was calibrated without --fields {SCHEMA}; pass --calibrate")
+    captioner = SlideCaptioner.from_pretrained(model)
+    found = []
+    for start in range(0, len(held_out), BATCH):
+        batch = [(case, read_case_of(captioner, case)) for case in held_out[start : start + BATCH]]
+        for one in judged_fields(captioner, batch, schema):
+            confidence = known.of(one.name, one.probability)
+            if confidence is not None:
+                found.append((one, confidence))
+    return found
+
+
+def fields(values: list[tuple[JudgedField, float]]) -> str:
+    """Return how well fields' probabilities are calibrated: the model's own, and what calibration makes of them."""
+    header = ["field", "values", "right", "the model's own probability", "its calibration error", "AUROC"]
+    header += ["confidence", "its calibration error", "AUROC"]
+    lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+    names = list(dict.fromkeys(one.name for one, _ in values))
+    for name in [*names, "**all**"]:
+        chosen = [pair for pair in values if pair[0].name == name or name not in names]
+        right = [one.right for one, _ in chosen]
+        cells = [f"{len(chosen)}", f"{np.mean(right):.0%}"]
+        for scores in ([one.probability for one, _ in chosen], [confidence for _, confidence in chosen]):
+            cells += [f"{np.mean(scores):.2f}", f"{calibration_error(scores, right):.3f}", _shown(_area(scores, right))]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    pair = _judged(values)
+    bins = "; ".join(f"{one.confidence:.2f} → {one.right:.2f} ({one.count})" for one in reliability(*pair))
+    return "\n".join([*lines, "", f"Reliability of fields, mean confidence → share right (values): {bins}."])
+
+
+def _judged(values: list[tuple[JudgedField, float]]) -> tuple[list[float], list[bool]]:
+    return [confidence for _, confidence in values], [one.right for one, _ in values]
+
+
+def _area(scores: Sequence[float], right: Sequence[bool]) -> float:
+    """How well scores tell right from wrong."""
+    pairs = list(zip(scores, right, strict=True))
+    return auroc([one for one, good in pairs if good], [one for one, good in pairs if not good])
 
 
 def crossed(cases: list[Case]) -> str:
@@ -265,8 +311,8 @@ def _sentences(rows: list[dict[str, Any]], how: str) -> tuple[list[float], list[
     return [one for one, _ in pairs], [right for _, right in pairs]
 
 
-def _curves(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    found = {how: _sentences(rows, how) for how in ("alone", "sampled")}
+def _curves(rows: list[dict[str, Any]], values: list[tuple[JudgedField, float]]) -> dict[str, Any]:
+    found = {how: _sentences(rows, how) for how in ("alone", "sampled")} | {"fields": _judged(values)}
     return {
         how: {"reliability": [asdict(one) for one in reliability(*pair)], "risk_coverage": risk_coverage(*pair)}
         for how, pair in found.items()
@@ -274,22 +320,25 @@ def _curves(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def draw_curves(curves: dict[str, Any], path: Path) -> None:
-    """Draw reliability, and risk over coverage, without samples and with them."""
+    """Draw reliability, and risk over coverage, of sentences without samples and with them, and of fields."""
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained")
     left.plot([0, 1], [0, 1], color="0.7", linewidth=1, linestyle=":")
-    for how, name, style in (("alone", "without samples", "o-"), ("sampled", "with samples", "s--")):
+    drawn = (
+        ("alone", "sentences, without samples", "o-"),
+        ("sampled", "sentences, with samples", "s--"),
+        ("fields", "fields", "^-."),
+    )
+    for how, name, style in drawn:
         if not curves[how]["risk_coverage"]:
             continue
         bins = curves[how]["reliability"]
         left.plot([one["confidence"] for one in bins], [one["right"] for one in bins], style, label=name)
         shown, risk = zip(*curves[how]["risk_coverage"], strict=True)
         right.plot(shown, risk, style[1:], label=name)
-    left.set(xlabel="mean confidence of a fifth of the sentences", ylabel="share right", xlim=(0, 1), ylim=(0, 1.03))
-    right.set(
-        xlabel="share of sentences shown, surest first", ylabel="share of these wrong", xlim=(0, 1), ylim=(0, None)
-    )
+    left.set(xlabel="mean confidence of a fifth of them", ylabel="share right", xlim=(0, 1), ylim=(0, 1.03))
+    right.set(xlabel="share shown, surest first", ylabel="share of these wrong", xlim=(0, 1), ylim=(0, None))
     left.legend(frameon=False)
     figure.savefig(path, dpi=110, metadata={"Software": None})
     plt.close(figure)
@@ -298,7 +347,11 @@ def draw_curves(curves: dict[str, Any], path: Path) -> None:
 def _facts(gates: TrustGates) -> str:
     shut = ", ".join(f"{name} {one.shut:.3g} (usual {one.usual:.3g})" for name, one in gates.thresholds.items())
     facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in gates.facts.items())
-    return f"Calibration: {facts}. Thresholds: {shut}; sentences {gates.confidence.threshold:.2f}."
+    said = f"Calibration: {facts}. Thresholds: {shut}; sentences {gates.confidence.threshold:.2f}."
+    for one in gates.fields.values():
+        facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in one.facts.items())
+        said += f" Fields of {one.schema}: {facts}; threshold {one.confidence.threshold:.2f}."
+    return said
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ from wsi_mivpg.captioner import CaseBags, SlideCaptioner, in_memory, read_case
 from wsi_mivpg.cli.case_trust import NOT_CALIBRATED, Drawn, draw_texts, with_consensus, with_trust
 from wsi_mivpg.cohorts.case import Case, read_manifest, write_manifest
 from wsi_mivpg.errors import ModelError
-from wsi_mivpg.reports import FieldValue, Provenance, Report
-from wsi_mivpg.trust import load_gates
+from wsi_mivpg.prompting import fill, load_schema
+from wsi_mivpg.reports import FieldValue, Provenance, Report, read_json
+from wsi_mivpg.trust import load_gates, write_gates
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -257,3 +258,90 @@ def test_a_zeroed_case_owes_nothing_to_its_image(calibrated: object, captioner: 
     zeros = in_memory("zeros", torch.zeros(64, 12))
     report = trusted(captioner, folder, zeros)
     assert report.gates[0].value <= 1e-3
+
+
+OWN_SCHEMA = {
+    "type": "object",
+    "properties": {"grade": {"type": "integer", "minimum": 1, "maximum": 90}, "side": {"enum": ["left", "right"]}},
+    "required": ["grade", "side"],
+}
+
+
+@pytest.fixture(scope="module")
+def with_fields(folder: Path, captioner: SlideCaptioner, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the model beside a schema and a manifest in which all grades but one are what the model fills in."""
+    here = tmp_path_factory.mktemp("fields")
+    (here / "model").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (here / "model" / name).write_bytes((folder / "model" / name).read_bytes())
+    (here / "own.json").write_text(json.dumps(OWN_SCHEMA))
+    (here / "own.jinja").write_text("Grade {{ grade if grade is not none else 'unknown' }}.")
+    cases = []
+    for case in read_manifest(folder / "cases.jsonl"):
+        truth = None
+        if case.split == "val":
+            filled = fill(captioner, [case_of(folder, case.case_id)], load_schema(here / "own.json"))[0]
+            assert filled.values["grade"] is not None
+            truth = {"fields": {"grade": 0 if case.case_id == "v5" else filled.values["grade"]}}
+        cases.append(replace(case, truth=truth))
+    write_manifest(here / "cases.jsonl", cases)
+    return here
+
+
+def test_fields_get_the_confidence_that_their_schema_was_calibrated_to(
+    run: Run, with_fields: Path, folder: Path, tmp_path: Path
+) -> None:
+    model, schema = with_fields / "model", with_fields / "own.json"
+    asked = ("calibrate", with_fields / "cases.jsonl", "--model", model, "--fields", schema)
+    code, shown, errors = run(*asked, "--json")
+    assert code == 0, errors
+    (found,) = json.loads(shown)["fields"].values()
+    assert (found["fields"], found["values"], found["right_values"]) == (["grade"], 6, 5)
+    gates = load_gates(model)
+    assert gates is not None
+    (known,) = gates.fields.values()
+    # The template's words are not this tiny model's, so that they would depend on no image.
+    always_open = replace(gates.thresholds["image dependence"], shut=-1e9)
+    gates = replace(gates, thresholds={**gates.thresholds, "image dependence": always_open})
+    write_gates(model, gates)
+
+    def report(*how: object, bag: str = "v0") -> Report:
+        options = ("--model", model, "--out", tmp_path, "--fields", schema, "--no-evidence", "--no-pages")
+        code, _, errors = run("report", folder / f"{bag}.h5", *options, *how)
+        assert code == 0, errors
+        return read_json(tmp_path / f"{bag}.json")
+
+    told = report()
+    grade, side = told.fields
+    assert grade.confidence == pytest.approx(known.of("grade", grade.probability))
+    assert side.confidence is None  # nothing was said of it that could be judged
+    assert told.text == f"Grade {grade.value}."
+    # Without the gates, and for slides unlike those of the calibration, no confidence is told.
+    assert report("--no-trust").fields[0].confidence is None
+    bag_of(folder, "further", 40.0)
+    far = report(bag="further")
+    assert not far.supported
+    assert far.fields[0].confidence is None
+
+    # A value below the threshold stays in its field and out of the text.
+    surest = replace(known, confidence=replace(known.confidence, threshold=1.0))
+    write_gates(model, replace(gates, fields={key: surest for key in gates.fields}))
+    withheld = report()
+    assert (withheld.text, withheld.fields[0].value, withheld.fields[0].assessable) == (
+        "Grade unknown.",
+        grade.value,
+        False,
+    )
+    assert withheld.settings_hash != told.settings_hash
+    write_gates(model, gates)
+
+
+def test_fields_of_which_nothing_is_known_end_the_calibration_and_keep_the_file(
+    run: Run, with_fields: Path, folder: Path
+) -> None:
+    model = with_fields / "model"
+    before = (model / "trust.safetensors").read_bytes()
+    code, _, said = run("calibrate", folder / "cases.jsonl", "--model", model, "--fields", with_fields / "own.json")
+    assert code == 1
+    assert 'give true values as "fields"' in said
+    assert (model / "trust.safetensors").read_bytes() == before

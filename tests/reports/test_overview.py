@@ -40,7 +40,10 @@ REPORTS = [
             Sentence(text="Squamous.", start=0, end=9, logprob=-1, method="attention"),
             Sentence(text="Margins free.", start=10, end=23, logprob=-9, method="attention", assessable=False),
         ),
-        fields=(FieldValue(name="grade", value=3, probability=0.9),),
+        fields=(
+            FieldValue(name="grade", value=3, probability=0.9, confidence=0.7),
+            FieldValue(name="margin", value="free", probability=0.6, confidence=0.1, assessable=False),
+        ),
     ),
 ]
 
@@ -104,7 +107,8 @@ def test_the_table_has_a_line_for_each_case_with_gates_and_fields(folder: Path):
     assert rows["case-2"]["gate: distribution"] == "0.01"
     assert rows["case-10"]["gate: image dependence"] == "2.5"
     assert rows["case-10"]["gate: distribution"] == ""
-    assert rows["case-1"]["field: grade"] == "3"
+    named = ("field: grade", "probability: grade", "confidence: grade", "field: margin", "confidence: margin")
+    assert [rows["case-1"][name] for name in named] == ["3", "0.9", "0.7", "", "0.1"]
     assert rows["case-1"]["text"] == "Squamous. [Not assessable with confidence.]"
     assert rows["case-1"]["warnings"] == "One. | Two."
 

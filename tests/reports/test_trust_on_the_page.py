@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.reports.pages import case, opened
-from wsi_mivpg.reports import Gate, Report, render_case
+from wsi_mivpg.reports import FieldValue, Gate, Report, render_case
 from wsi_mivpg.reports.showing import report_card
 
 HOSTILE = "<script>alert(1)</script>"
@@ -96,3 +96,32 @@ def test_a_notebook_card_shows_no_sentence_that_is_not_assessable() -> None:
     assert "No necrosis." not in card
     assert "[Not assessable with confidence.]" in card
     assert "Not supported by this slide" in card
+
+
+def test_fields_stand_on_the_page_with_how_sure_they_are_and_doubtful_ones_only_on_demand(
+    browser: Any, tmp_path: Any
+) -> None:
+    report, panels = case(texts=("Adenocarcinoma is present.",))
+    fields = (
+        FieldValue(name="grade", value=2, probability=0.99, confidence=0.8125),
+        FieldValue(name="invasion", value=True, probability=0.7),
+        FieldValue(name=HOSTILE, value=HOSTILE, probability=0.6, confidence=0.05, assessable=False),
+        FieldValue(name="margin", value=None, probability=0.5, assessable=False),
+    )
+    page_text = render_case(report.model_copy(update={"fields": fields}), panels)
+    assert HOSTILE not in page_text
+    with opened(browser, tmp_path, page_text) as page:
+        rows = [row.locator("td").all_inner_texts() for row in page.locator(".fields tbody tr").all()]
+        withheld = "[Not assessable with confidence.]"
+        assert rows == [
+            ["grade", "2", "81\u202f%", "99\u202f%"],
+            ["invasion", "yes", "", "70\u202f%"],
+            [HOSTILE, withheld, "5.0\u202f%", "60\u202f%"],
+            ["margin", withheld, "", "50\u202f%"],
+        ]
+        hidden = page.locator(".fields details")
+        assert not hidden.locator("p").is_visible()
+        hidden.locator("summary").click()
+        assert hidden.locator("p").all_inner_texts() == [f"{HOSTILE}: {HOSTILE}"]
+    plain = render_case(report.model_copy(update={"fields": fields[1:2]}), panels)
+    assert "Confidence" not in plain.partition("<h2>Fields</h2>")[2].partition("</section>")[0]

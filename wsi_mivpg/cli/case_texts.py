@@ -193,7 +193,8 @@ def _written(
     captioner: SlideCaptioner, cases: Sequence[CaseBags], asked: Asked
 ) -> list[tuple[Drawn, tuple[FieldValue, ...]]]:
     if asked.schema is not None:
-        filled = write_fields(captioner, cases, asked.schema, len(cases))
+        known = None if asked.gates is None else asked.gates.fields.get(asked.schema.fingerprint)
+        filled = write_fields(captioner, cases, asked.schema, len(cases), known)
         return [(Drawn(one.generated), one.fields) for one in filled]
     drawn = draw_texts(captioner, cases, asked.samples, len(cases), asked.seed)
     return [(with_consensus(texts), ()) for texts in drawn]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from wsi_mivpg.captioner import CaseBags, Generated, SlideCaptioner
 from wsi_mivpg.errors import ModelError, TextsError
 from wsi_mivpg.evidence import sentence_spans
-from wsi_mivpg.reports import Consensus, Gate, Report, Sentence
+from wsi_mivpg.reports import Consensus, FieldValue, Gate, Report, Sentence
 from wsi_mivpg.trust import (
     SAMPLING,
     Assessed,
@@ -28,7 +28,8 @@ NOT_CALIBRATED = (
 )
 NOT_SUPPORTED = "This report is not supported by its slides: "
 FIELD_CONFIDENCE = 0.9
-"""A field of a structured report vouches for the numbers that it states from this probability on."""
+"""A field of a structured report vouches for the numbers that it states from this confidence on, or from this
+probability where its confidence was not calibrated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +73,7 @@ def with_trust(
 
     One batch of the language model scores the report. A report that has no sentences yet (no evidence was asked for)
     gets them here; a report without text has no gates. Confidence is calibrated on what the model words itself: the
-    text of a structured report is its template's, and has the probabilities of its fields instead.
+    text of a structured report is its template's, and its fields have confidence of their own.
 
     Args:
         report: with its text, and its fields if it is a structured one.
@@ -113,11 +114,15 @@ def with_trust(
     ]
     sentences = report.sentences or tuple(plain)
     confidences, assessable = assessed.confidence, assessed.assessable
-    if report.fields:
+    fields = report.fields
+    if fields:
         confidences, assessable = (None,) * len(cut), (True,) * len(cut)
-    doubtful = unverified(report.text, _vouched(report))
+    if not assessed.supported:  # what was calibrated holds for slides like those of the calibration alone
+        fields = tuple(field.model_copy(update={"confidence": None}) for field in fields)
+    doubtful = unverified(report.text, _vouched(fields))
     return report.model_copy(
         update={
+            "fields": fields,
             "gates": tuple(map(_gate, assessed.gates)),
             "consensus": drawn.consensus,
             "sentences": tuple(
@@ -143,12 +148,12 @@ def sentences_of(captioner: SlideCaptioner, token_ids: Sequence[int], text: str)
     return [(span.text, span.tokens) for span in sentence_spans(captioner.tokenizer, token_ids, text)]
 
 
-def _vouched(report: Report) -> list[str | int | float]:
-    return [
-        field.value
-        for field in report.fields
-        if field.assessable and field.probability >= FIELD_CONFIDENCE and field.value is not None
-    ]
+def _vouched(fields: Sequence[FieldValue]) -> list[str | int | float]:
+    return [field.value for field in fields if field.assessable and field.value is not None and _is_sure(field)]
+
+
+def _is_sure(field: FieldValue) -> bool:
+    return (field.probability if field.confidence is None else field.confidence) >= FIELD_CONFIDENCE
 
 
 def _warnings(assessed: Assessed, gates: TrustGates | None) -> list[str]:

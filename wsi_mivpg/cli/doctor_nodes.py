@@ -1,7 +1,7 @@
 """What `doctor --shared FOLDER --nodes N` tries: N doctors, started at once on as many nodes, meet in the folder.
 
-They want the same claims, try a lock that one of them holds, and count together under one, as runs that share a folder do.
-Each says what it saw.
+They want the same claims, try a lock that one of them holds, and count together under one, as runs that share a
+folder do. Each says what it saw.
 """
 
 import fcntl
@@ -101,7 +101,7 @@ def _clock_there(meeting: _Meeting) -> dict[str, Any]:
 
 
 def _try_a_held_lock(meeting: _Meeting, holder: bool) -> int:
-    """Return how many doctors got a lock while another held it; counting alone misses that if they take turns by chance."""
+    """Return how many got a lock while another held it; counting alone misses that if they take turns by chance."""
     with (meeting.folder / "held").open("a+") as stream:
         if holder:
             fcntl.flock(stream, fcntl.LOCK_EX)

@@ -23,7 +23,7 @@ from wsi_mivpg.cohorts.case import SPLITS, Case, write_manifest
 from wsi_mivpg.cohorts.label_map import MAP_CELL_PX, LabelMap, Truth, draw_label_map, measure_truth
 from wsi_mivpg.cohorts.rendered_tissue import random_stain, render
 from wsi_mivpg.cohorts.tile_folder import TileFolder, open_tile_folder
-from wsi_mivpg.cohorts.wording import FINDING_OF_LABEL, write_report
+from wsi_mivpg.cohorts.wording import FINDING_OF_LABEL, stated_fields, write_report
 
 LEVELS = (1, 4, 16)
 _RENDERED_LABELS = ("parenchyma", "stroma", "glandular_tumour", "keratinising_tumour", "lymphoid", "necrosis")
@@ -124,7 +124,7 @@ def compose_case(cohort: VirtualCohort, split: str, index: int, out_dir: Path) -
         bag_paths=(),
         reports=tuple(record["reports"]),
         split=split,
-        truth=truth_only,
+        truth=truth_only | {"fields": stated_fields(truth_only)},
     )
 
 

@@ -62,6 +62,23 @@ def _join(words: list[str]) -> str:
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
 
 
+def stated_fields(truth: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a report of this truth states, as the shipped schema `virtual-biopsy` names it; None: nothing of it.
+
+    `truth` has the keys that `write_report` needs.
+    """
+    is_lesion = truth["finding"] != "benign"
+    beside = [phrase for label, phrase in NEIGHBOUR_PHRASES.items() if label in truth["touches"]] if is_lesion else []
+    return {
+        "organ": truth["organ"],
+        "procedure": truth["procedure"],
+        "diagnosis": FINDING_PHRASES[truth["finding"]][0],
+        "extent_percent": rounded_extent(truth["extent_percent"]) if is_lesion else None,
+        "foci": truth["n_foci"] if is_lesion else None,
+        "adjacent": _join(beside) if beside else None,
+    }
+
+
 def write_report(truth: Mapping[str, Any], rng: np.random.Generator) -> str:
     """Write one report from a slide's truth, with wording drawn from `rng`.
 

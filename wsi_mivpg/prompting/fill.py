@@ -188,9 +188,18 @@ def _until_the_full_stop(fields: Sequence[tuple[FilledField, bool]]) -> list[Fil
 
 
 def _filled(schema: FieldSchema, seen: Seen, fields: list[FilledField]) -> Filled:
-    values = nested(schema, [field.value for field in fields])
-    text = render(schema.name, schema.template, values, {field.name: field.value for field in fields})
-    return Filled(seen.case_id, tuple(fields), values, text, seen)
+    values = [field.value for field in fields]
+    return Filled(seen.case_id, tuple(fields), nested(schema, values), text_of(schema, values), seen)
+
+
+def text_of(schema: FieldSchema, values: Sequence[Any]) -> str:
+    """Return the text that a schema's template makes of values, one a field; None: not assessable.
+
+    Raises:
+        PromptError: the template cannot make a text of them.
+    """
+    by_name = {field.name: value for field, value in zip(schema.fields, values, strict=True)}
+    return render(schema.name, schema.template, nested(schema, list(values)), by_name)
 
 
 def _softmax(logprobs: list[float]) -> list[float]:

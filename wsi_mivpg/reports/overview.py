@@ -17,7 +17,7 @@ from wsi_mivpg.errors import OutputError
 from wsi_mivpg.reports.html import file_name, index_page
 from wsi_mivpg.reports.pictures import jpeg_bytes, shrunk
 from wsi_mivpg.reports.records import Records
-from wsi_mivpg.reports.report import Report, iterate_jsonl
+from wsi_mivpg.reports.report import FieldValue, Report, iterate_jsonl
 
 INDEX, TABLE, THUMBNAILS = "index.html", "reports.csv", "thumbnails"
 _THUMBNAIL_PX = 264  # twice as wide as it is shown, for fine screens
@@ -81,7 +81,7 @@ def _write_table(path: Path, reports: Path) -> None:
     fields: dict[str, None] = {}
     for report in iterate_jsonl(reports):
         gates |= dict.fromkeys(f"gate: {gate.name}" for gate in report.gates)
-        fields |= dict.fromkeys(f"field: {field.name}" for field in report.fields)
+        fields |= dict.fromkeys(name for field in report.fields for name in _field_cells(field))
     try:
         with replaced(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, [*_COLUMNS, *gates, *fields], restval="")
@@ -107,5 +107,14 @@ def _row(report: Report) -> dict[str, Any]:
         "created": report.provenance.created,
         "settings_hash": report.settings_hash,
         **{f"gate: {gate.name}": gate.value for gate in report.gates},
-        **{f"field: {field.name}": field.value for field in report.fields},
+        **{name: cell for field in report.fields for name, cell in _field_cells(field).items()},
+    }
+
+
+def _field_cells(field: FieldValue) -> dict[str, Any]:
+    """The value where it is assessable, how sure the model is of it, and the calibrated confidence if there is one."""
+    return {
+        f"field: {field.name}": field.value if field.assessable else None,
+        f"probability: {field.name}": field.probability,
+        f"confidence: {field.name}": field.confidence,
     }

@@ -133,7 +133,19 @@ class FieldValue(_Frozen):
     """Of this value against all others that the schema allows, 0..1."""
     alternatives: tuple[tuple[str, float], ...] = ()
     """Other values and their probabilities, most probable first."""
+    confidence: float | None = None
+    """Calibrated probability (0..1) that the value is right; None: the field was not calibrated, or a gate is shut."""
     assessable: bool = True
+    """False: there is no value, or its confidence is below the model's threshold; the report's text leaves it out."""
+
+    @property
+    def shown_value(self) -> str:
+        """The value as people write it, or what stands in its place where it is not assessable; `value` keeps it."""
+        if not self.assessable or self.value is None:
+            return NOT_ASSESSABLE
+        if isinstance(self.value, bool):
+            return "yes" if self.value else "no"
+        return str(self.value)
 
 
 class Gate(_Frozen):

@@ -16,7 +16,7 @@ from torch import Tensor
 from wsi_mivpg.captioner import CaseBags, Generated, SlideCaptioner
 from wsi_mivpg.errors import CohortError
 from wsi_mivpg.evaluation.clinical import diagnosis_is_right, is_right
-from wsi_mivpg.trust.confidence import Confidence, fit_confidence, out_of_fold, refusing_threshold
+from wsi_mivpg.trust.confidence import MOST_REFUSED, Confidence, fit_confidence, out_of_fold, refusing_threshold
 from wsi_mivpg.trust.consensus import choose
 from wsi_mivpg.trust.dependence import score, visual_prompt, zeroed_prompt
 from wsi_mivpg.trust.distribution import TrainingCases, fit_training_cases, pooled
@@ -25,7 +25,6 @@ from wsi_mivpg.trust.gates import ALONE, WITH_SAMPLES, Threshold, TrustGates, Wr
 
 OTHERS = 6
 """Slides whose visual prompts stand for what else a report could have been written about."""
-MOST_REFUSED = 0.05
 SAMPLING: dict[str, Any] = {"do_sample": True, "temperature": 0.7, "top_p": 0.95}
 """How further texts of a case are drawn."""
 

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+MOST_REFUSED = 0.05
+"""Share of what is right, of sentences as of fields and whole reports, that thresholds may refuse."""
 _PENALTY = 1.0
 _STEPS = 50
 _FOLDS = 5

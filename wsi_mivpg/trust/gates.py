@@ -15,6 +15,7 @@ from wsi_mivpg.trust.confidence import Confidence
 from wsi_mivpg.trust.consensus import agreement
 from wsi_mivpg.trust.dependence import Scored, score, visual_prompt, zeroed_prompt
 from wsi_mivpg.trust.distribution import TrainingCases, pooled
+from wsi_mivpg.trust.fields import FieldConfidence
 
 IMAGE_DEPENDENCE, DISTRIBUTION, AGREEMENT = "image dependence", "distribution", "agreement"
 ALONE = ("mean log-probability", "least log-probability", "image dependence")
@@ -43,6 +44,7 @@ class TrustGates:
         confidence_with_samples: likewise with samples; None where calibration drew none.
         model_sha256: of the weights that it holds for.
         facts: how it was found, for people: numbers of cases, shares and errors.
+        fields: of each schema that was calibrated, by its fingerprint.
     """
 
     training: TrainingCases
@@ -53,6 +55,7 @@ class TrustGates:
     confidence_with_samples: Confidence | None
     model_sha256: str
     facts: Mapping[str, str | int | float | None] = field(default_factory=dict)
+    fields: Mapping[str, FieldConfidence] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from wsi_mivpg.captioner.saving import TRUST_FILE, WEIGHTS_FILE, find_model
 from wsi_mivpg.errors import ModelError, OutputError
 from wsi_mivpg.trust.confidence import Confidence
 from wsi_mivpg.trust.distribution import TrainingCases
+from wsi_mivpg.trust.fields import FieldConfidence
 from wsi_mivpg.trust.gates import Threshold, TrustGates
 
 SCHEMA = "wsi-mivpg-trust/1"
@@ -47,6 +48,7 @@ def write_gates(folder: Path, gates: TrustGates) -> Path:
         "confidence": asdict(gates.confidence),
         "confidence_with_samples": asdict(gates.confidence_with_samples) if gates.confidence_with_samples else None,
         "facts": dict(gates.facts),
+        "fields": {fingerprint: asdict(one) for fingerprint, one in gates.fields.items()},
     }
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     try:
@@ -102,7 +104,12 @@ def _gates(settings: dict[str, Any], tensors: dict[str, torch.Tensor]) -> TrustG
         else None,
         model_sha256=settings["model_sha256"],
         facts=settings["facts"],
+        fields={fingerprint: _fields(one) for fingerprint, one in settings.get("fields", {}).items()},
     )
+
+
+def _fields(one: dict[str, Any]) -> FieldConfidence:
+    return FieldConfidence(one["schema"], tuple(one["names"]), _confidence(one["confidence"]), one["facts"])
 
 
 def _confidence(one: dict[str, Any]) -> Confidence:

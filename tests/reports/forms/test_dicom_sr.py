@@ -82,6 +82,7 @@ def test_fields_sentences_and_gates_come_back_with_their_numbers(document):
     read = {name: ([one.value for one in group.get_measurements()], texts(group)) for name, group in groups.items()}
     assert read["Field 1: organ"][0] == [90]
     assert "lung" in read["Field 1: organ"][1]
+    assert read["Field 2: grade"][0] == [62.5]  # calibrated, where it was
     assert NOT_ASSESSABLE in read["Field 4: margins"][1]
     assert read["Sentence 1"][0] == [80]
     assert SURE in read["Sentence 1"][1]

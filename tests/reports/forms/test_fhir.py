@@ -74,6 +74,8 @@ def test_fields_come_back_with_value_and_probability(resource):
     assert fields["organ"]["valueString"] == "lung"
     assert Decimal(str(fields["organ"]["extension"][0]["valueDecimal"])) == Decimal("0.9")
     assert fields["grade"]["valueQuantity"] == {"value": 2}
+    sure = {one["url"].rpartition(":")[2]: one["valueDecimal"] for one in fields["grade"]["extension"]}
+    assert sure == {"probability": 0.75, "confidence": 0.625}
     assert fields["invasion"]["valueBoolean"] is True
     for name in ("margins", "stage"):
         assert fields[name]["dataAbsentReason"]["text"] == "Not assessable with confidence"

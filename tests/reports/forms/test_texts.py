@@ -79,6 +79,7 @@ def test_plain_text_reads_from_status_to_disclaimer():
     ]
     assert [text.index(word) for word in order] == sorted(text.index(word) for word in order)
     assert "organ: lung (probability 0.90; otherwise: bronchus 0.10)" in text
+    assert "grade: 2 (confidence 0.62, calibrated; the model's own probability 0.75)" in text
     assert "invasion: yes" in text
     assert "nothing vouches for: “35 %”" in text
     assert "S-77 A: H&E, 30 tiles, 20 read, at 0.5 µm/px, 70 % of the attention" in text

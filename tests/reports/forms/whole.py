@@ -79,7 +79,7 @@ def whole_report(**changes: Any) -> Report:
         ),
         "fields": (
             FieldValue(name="organ", value="lung", probability=0.9, alternatives=(("bronchus", 0.1),)),
-            FieldValue(name="grade", value=2, probability=0.75),
+            FieldValue(name="grade", value=2, probability=0.75, confidence=0.625),
             FieldValue(name="invasion", value=True, probability=0.6),
             FieldValue(name="margins", value="free margins", probability=0.3, assessable=False),
             FieldValue(name="stage", value=None, probability=0.5),

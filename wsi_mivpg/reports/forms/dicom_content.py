@@ -23,7 +23,6 @@ from wsi_mivpg.reports.forms.document import (
     sentence_in_words,
     shown_lines,
     status_lines,
-    value_in_words,
 )
 from wsi_mivpg.reports.report import FieldValue, Gate, Report, Sentence, TopTile
 from wsi_mivpg.reports.support import map_method
@@ -94,8 +93,9 @@ class _Builder:
         return group
 
     def _field(self, number: int, field: FieldValue) -> _Group:
-        group = self._group(f"Field {number}: {field.name}", _certainty(field.probability))
-        _add(group, _text(VALUE, [value_in_words(field)]))
+        calibrated = field.probability if field.confidence is None else field.confidence
+        group = self._group(f"Field {number}: {field.name}", _certainty(calibrated))
+        _add(group, _text(VALUE, [field.shown_value]))
         return group
 
     def _sentence(self, number: int, sentence: Sentence) -> _Group:

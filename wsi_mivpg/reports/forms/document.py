@@ -65,19 +65,13 @@ def gate_line(gate: Gate) -> str:
 
 
 def field_line(field: FieldValue) -> str:
-    """Return a field's name, value and probability, and what else it may be."""
+    """Return a field's name, value, probability and confidence, and what else it may be."""
     others = "; ".join(f"{value} {probability:.2f}" for value, probability in field.alternatives)
     otherwise = f"; otherwise: {others}" if others and field.assessable else ""
-    return f"{field.name}: {value_in_words(field)} (probability {field.probability:.2f}{otherwise})"
-
-
-def value_in_words(field: FieldValue) -> str:
-    """Return a field's value; what is not assessable is not told."""
-    if not field.assessable or field.value is None:
-        return NOT_ASSESSABLE
-    if isinstance(field.value, bool):
-        return "yes" if field.value else "no"
-    return str(field.value)
+    sure = f"probability {field.probability:.2f}"
+    if field.confidence is not None:
+        sure = f"confidence {field.confidence:.2f}, calibrated; the model's own {sure}"
+    return f"{field.name}: {field.shown_value} ({sure}{otherwise})"
 
 
 def sentence_in_words(sentence: Sentence) -> str:

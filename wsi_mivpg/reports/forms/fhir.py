@@ -139,7 +139,12 @@ def _observation(number: int, field: FieldValue) -> dict[str, Any]:
     observation: dict[str, Any] = {
         "resourceType": "Observation",
         "id": f"field-{number}",
-        "extension": [{"url": f"{EXTENSIONS}probability", **one} for one in _decimal(field.probability)],
+        "extension": [
+            {"url": f"{EXTENSIONS}{name}", **one}
+            for name, figure in (("probability", field.probability), ("confidence", field.confidence))
+            if figure is not None
+            for one in _decimal(figure)
+        ],
         "status": "preliminary",
         "code": {"text": _string(field.name)},
         "device": {"reference": "#model"},
