@@ -29,7 +29,7 @@ class VirtualCase:
 
     Attributes:
         bags: features float16 (M, D), both slides' tiles row by row, with their cells.
-        maps: the two slides.
+        maps: the two slides, by cell.
         tiles: int64 (M,): the numbers of the tiles that were drawn.
         truth: measured on the maps.
         report: what a right one says.
@@ -44,7 +44,9 @@ class VirtualCase:
     colours: npt.NDArray[np.float64]
 
 
-def compose(source: str, tiles: TileFeatures, split: str, count: int, seed: int = 0) -> list[VirtualCase]:
+def compose(
+    source: str, tiles: TileFeatures, split: str, count: int, seed: int = 0, cell_side_tiles: int = 1
+) -> list[VirtualCase]:
     """Compose cases; the first n of a cohort are the same whatever its size is.
 
     Args:
@@ -53,6 +55,7 @@ def compose(source: str, tiles: TileFeatures, split: str, count: int, seed: int 
         split: "train" or "test".
         count: cases.
         seed: of the cohort.
+        cell_side_tiles: tiles along each side of a map's cell: 2 makes bags of four times as many from the same maps.
     """
     drawn = plans(count, np.random.default_rng([seed, _SEEDS[split]]))
     cases = []
@@ -60,36 +63,38 @@ def compose(source: str, tiles: TileFeatures, split: str, count: int, seed: int 
         rng = np.random.default_rng([seed, _SEEDS[split], number])
         maps = draw_maps(plan, rng)
         truth = measure_truth(maps)
-        chosen, stains = _draw_tiles(maps, tiles, rng)
+        cell = np.ones((cell_side_tiles, cell_side_tiles), np.uint8)
+        grids = [np.kron(index, cell) for index in maps]
+        chosen, stains = _draw_tiles(grids, tiles, rng)
         features = np.einsum("mk,mkd->md", stains, tiles.features[chosen])
         features += rng.normal(0, TILE_NOISE, features.shape)
         colours = np.einsum("mk,mkd->md", stains, tiles.colours[chosen])
         bags = CaseBags(
             f"{source}-{split}-{number:04d}",
             torch.from_numpy(features.astype(np.float16)),
-            tuple(int((index > 0).sum()) for index in maps),
-            torch.from_numpy(cells_of(maps)),
+            tuple(int((grid > 0).sum()) for grid in grids),
+            torch.from_numpy(cells_of(grids)),
         )
         report = compose_report(stated(truth), source)
         cases.append(VirtualCase(bags, maps, chosen, truth, report, _colours_of(colours)))
     return cases
 
 
-def cells_of(maps: Sequence[Index]) -> npt.NDArray[np.int64]:
-    """Return int64 (M, 3): column, row and slide of all tissue, row by row as a slide is read."""
+def cells_of(grids: Sequence[Index]) -> npt.NDArray[np.int64]:
+    """Return int64 (M, 3): column, row and slide of all tiles, row by row as a slide is read."""
     parts = []
-    for slide, index in enumerate(maps):
+    for slide, index in enumerate(grids):
         rows, columns = np.nonzero(index)
         parts.append(np.stack([columns, rows, np.full_like(rows, slide)], axis=1))
     return np.concatenate(parts).astype(np.int64)
 
 
 def _draw_tiles(
-    maps: Sequence[Index], tiles: TileFeatures, rng: np.random.Generator
+    grids: Sequence[Index], tiles: TileFeatures, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.int64], Float]:
     """Return a tile number for each instance, and its slide's stain, float32 (M, 4), as weights of `STAINS`."""
     chosen, stains = [], []
-    for index, stain in zip(maps, _two_stains(rng), strict=True):
+    for index, stain in zip(grids, _two_stains(rng), strict=True):
         roles = index[index > 0]
         numbers = np.zeros(len(roles), np.int64)
         for role in np.unique(roles):

@@ -37,6 +37,7 @@ class Setting(NamedTuple):
     """What all jobs of a run have in common."""
 
     tiles: Path
+    cell_side_tiles: int
     at_most: int | None
     largest: int
     n_test: int
@@ -52,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         asked.train, asked.seeds, asked.test = [24], [0], 12
         budget = Budget(alignment_steps=20, steps=20, warmup_steps=2)
     out = asked.out or (Path("out/instance_correlation_quick") if asked.quick else FOLDER)
-    setting = Setting(asked.tiles, 8 if asked.quick else None, max(asked.train), asked.test, budget, out)
+    setting = Setting(
+        asked.tiles, asked.cell_side_tiles, 8 if asked.quick else None, max(asked.train), asked.test, budget, out
+    )
     jobs = [
         Job(asked.source, system, n_train, seed)
         for n_train in sorted(asked.train, reverse=True)
@@ -73,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", choices=SOURCES, default=WITHIN, help="of the tiles")
     parser.add_argument("--tiles", type=Path, default=CRC5, help="where crc5 is")
+    parser.add_argument("--cell-side-tiles", type=int, default=1, help="2: four times as many tiles on the same maps")
     parser.add_argument("--systems", type=lambda text: text.split(","), default=list(SYSTEMS), help="comma-separated")
     parser.add_argument("--train", type=_numbers, default=[100, 300, 1000], help="numbers of training cases")
     parser.add_argument("--seeds", type=_numbers, default=[0, 1, 2])
@@ -107,7 +111,7 @@ def _run(jobs: list[Job], setting: Setting, at_a_time: int) -> None:
 
 def is_done(job: Job, setting: Setting) -> bool:
     """Whether a job has a result; one of another budget or of other test cases is refused, for tables compare all."""
-    path = result_path(setting.out, *job)
+    path = _path_of(job, setting)
     if not path.is_file():
         return False
     kept = json.loads(path.read_text(encoding="utf-8"))
@@ -125,13 +129,23 @@ def do(job: Job, setting: Setting) -> float:
         result = run_one(job.system, train[: job.n_train], test, job.source, job.seed, setting.budget)
     else:
         result = run_baseline(job.system, train[: job.n_train], test, job.source)
-    keep(result_path(setting.out, *job), result)
+    keep(_path_of(job, setting), {**result, "source": _cohort_name(job.source, setting)})
     return time.monotonic() - began
+
+
+def _path_of(job: Job, setting: Setting) -> Path:
+    return result_path(setting.out, _cohort_name(job.source, setting), job.system, job.n_train, job.seed)
+
+
+def _cohort_name(source: str, setting: Setting) -> str:
+    side = setting.cell_side_tiles
+    return source if side == 1 else f"{source}-{side}x{side}"
 
 
 @functools.cache
 def _cases(source: str, setting: Setting) -> tuple[list[VirtualCase], list[VirtualCase]]:
     """Compose once a process; smaller cohorts are the first cases of larger ones."""
     features = tile_features(source, setting.tiles, setting.at_most)
-    train = compose(source, features["train"], "train", setting.largest)
-    return train, compose(source, features["test"], "test", setting.n_test)
+    side = setting.cell_side_tiles
+    train = compose(source, features["train"], "train", setting.largest, cell_side_tiles=side)
+    return train, compose(source, features["test"], "test", setting.n_test, cell_side_tiles=side)

@@ -156,6 +156,20 @@ def test_instances_lie_where_the_map_has_their_tissue(cases: Sequence[VirtualCas
         assert case.bags.slide_sizes == tuple(int((index > 0).sum()) for index in case.maps)
 
 
+def test_finer_tiles_are_the_same_cases_with_every_cell_drawn_as_several(cases: Sequence[VirtualCase]) -> None:
+    tiles = invented_tiles()
+    fine = compose("crc5", tiles, "train", 12, cell_side_tiles=2)
+    for one, other in zip(fine, cases, strict=False):
+        assert (one.report, one.truth) == (other.report, other.truth)
+        assert len(one.bags) == 4 * len(other.bags)
+        assert one.bags.cells is not None
+        columns, rows, slides = one.bags.cells.numpy().T
+        there = [
+            one.maps[slide][row // 2, column // 2] for column, row, slide in zip(columns, rows, slides, strict=True)
+        ]
+        np.testing.assert_array_equal(tiles.roles[one.tiles], there)
+
+
 def test_a_smaller_cohort_is_the_beginning_of_a_larger_one(cases: Sequence[VirtualCase]) -> None:
     few = compose("crc5", invented_tiles(), "train", 50)
     for one, other in zip(few, cases, strict=False):
