@@ -146,6 +146,18 @@ def test_a_model_with_a_limit_reads_a_fair_share_of_each_slide_and_evidence_is_a
     assert len(read_evidence(out / str(explained.evidence))) == 16
 
 
+def test_a_case_whose_evidence_is_gone_is_done_again(run: Run, model: Path, cases: Path, tmp_path: Path):
+    pair = tmp_path / "pair.jsonl"
+    write_manifest(pair, [case for case in read_manifest(cases) if case.case_id == "b"])
+    asked = ("report", pair, "--model", model, "--out", tmp_path / "out", "--no-pages")
+    assert run(*asked)[0] == 0
+    evidence = tmp_path / "out" / str(records(tmp_path / "out")["b"].evidence)
+    assert "(1 were there)" in run(*asked)[2]
+    evidence.unlink()
+    assert "1 case in" in run(*asked)[2]
+    assert evidence.is_file()
+
+
 def test_bags_unlike_those_of_the_training_are_refused_or_forced_and_the_report_says_so(
     run: Run, model: Path, cases: Path, tmp_path: Path
 ):
@@ -204,6 +216,7 @@ def test_missing_bags_are_made_beside_the_writing_and_a_bad_slide_stops_nobody(
     assert "bad.svs" in errors
     assert "(no report on case half)" in errors
     assert "none.svs: no such file; check the path (no report on case gone)" in errors
+    assert errors.count("report [4/4]") == 1  # those that failed are over, too
     assert list(texts(out)) == ["pair", "last"]
     assert [slide.slide_id for slide in records(out)["pair"].slides] == ["s0", "s1"]
     made = FeatureBag.open(out / "bags" / "s0.h5").provenance
@@ -229,4 +242,4 @@ def test_kills_at_random_moments_tear_lose_and_double_nothing_and_memory_does_no
     assert found["crash"]["kills"] == 5
     assert found["crash"]["looked_at"] > 5
     # The features of 56 more cases are 28 MB.
-    assert found["memory"]["72"] - found["memory"]["16"] < 10
+    assert found["memory"]["72"] - found["memory"]["16"] < 20

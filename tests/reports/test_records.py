@@ -4,12 +4,13 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from wsi_mivpg.errors import OutputError, TextsError
-from wsi_mivpg.reports import Provenance, Report, held_records, read_jsonl
+from wsi_mivpg.reports import Provenance, Records, Report, held_records, read_jsonl
 
 
 def report(case_id: str, settings_hash: str = "one", text: str = "Grüße.\u2028Zweite Zeile.") -> Report:
@@ -43,6 +44,37 @@ def test_a_case_that_is_done_again_replaces_its_line_and_the_others_keep_their_b
     assert read_jsonl(tmp_path / "reports.jsonl")[2] == again
     with held_records(tmp_path) as records:
         assert records.hashes == {"a": "one", "c": "one", "b": "two"}
+
+
+def test_lines_that_take_older_ones_places_are_exchanged_together_and_none_is_lost_with_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    before = written(tmp_path, *(report(name) for name in "abcd"))
+    exchanged = []
+    exchange = Records._exchange
+    monkeypatch.setattr(Records, "_exchange", lambda self: (exchanged.append(1), time.sleep(0.05), exchange(self)))
+
+    def interrupted_run() -> None:
+        with held_records(tmp_path) as records:
+            records.add(report("a", "two"))
+            after_first = (tmp_path / "reports.jsonl").read_bytes()
+            for name in "bc":
+                records.add(report(name, "two"))
+            # The next exchange may come after twenty times as long as the last one took.
+            assert (tmp_path / "reports.jsonl").read_bytes() == after_first != before
+            records.add(report("e", "two"))  # a new case's line waits for nothing
+            assert (tmp_path / "reports.jsonl").read_bytes().startswith(after_first)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_run()
+    found = read_jsonl(tmp_path / "reports.jsonl")
+    assert sorted((one.case_id, str(one.settings_hash)) for one in found) == [
+        *((name, "two") for name in "abc"),
+        ("d", "one"),
+        ("e", "two"),
+    ]
+    assert len(exchanged) == 2
 
 
 def test_one_run_at_a_time_writes_a_folder_and_the_next_one_may_when_it_is_over_or_dead(tmp_path: Path):

@@ -48,10 +48,12 @@ def json_path(out: Path, case_id: str) -> Path:
     return out / Path(file_name(case_id)).with_suffix(".json")
 
 
-def has_files(asked: Asked, case_id: str) -> bool:
-    """Return whether a case's files are there, its page among them where pages are wanted."""
-    page = asked.out / file_name(case_id)
-    return json_path(asked.out, case_id).exists() and (page.exists() or not asked.pages)
+def has_files(asked: Asked, case_id: str, evidence: str | None) -> bool:
+    """Return whether a case's files are there: JSON, its page where pages are wanted, the evidence that it names."""
+    wanted = [json_path(asked.out, case_id)]
+    wanted += [asked.out / file_name(case_id)] if asked.pages else []
+    wanted += [asked.out / evidence] if evidence else []
+    return all(path.exists() for path in wanted)
 
 
 def _with_evidence(captioner: SlideCaptioner, report: Report, text: CaseText, asked: Asked) -> tuple[Report, Maps]:

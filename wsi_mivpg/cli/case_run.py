@@ -103,7 +103,7 @@ def report_on(
                 over(given.case_id)
                 continue
             same = records.hashes.get(given.case_id) == case.settings_hash
-            if same and not again and has_files(asked, given.case_id):
+            if same and not again and has_files(asked, given.case_id, records.evidence[given.case_id]):
                 tally.kept.append(given.case_id)
                 over(given.case_id)
             else:
@@ -112,6 +112,9 @@ def report_on(
     for batch in _batched(opened(), asked.batch_size):
         _write(captioner, batch, asked, records, fail, tally)
         over(batch[-1].given.case_id, len(batch))
+    records.settle()
+    if n_over < len(cases):
+        over("the last failed", len(cases) - n_over)
     return tally
 
 

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from wsi_mivpg.reports.report import Report, iterate_jsonl
 
 REPORTS = "reports.jsonl"
 _LOCK = ".reports.lock"
+_EXCHANGE_SHARE = 20
+"""Times as long as an exchange of the file took go by before the next."""
 _PLACES = (".", "evidence", "thumbnails")
 
 
@@ -25,6 +28,7 @@ class Records:
     Attributes:
         path: the file.
         hashes: case id -> `Report.settings_hash` of each case that has a line.
+        evidence: case id -> `Report.evidence`, likewise.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,27 +40,53 @@ class Records:
         """
         self.path = path
         self.hashes: dict[str, str | None] = {}
+        self.evidence: dict[str, str | None] = {}
+        self._waiting: dict[str, bytes] = {}
+        self._exchange_s, self._exchanged = 0.0, time.monotonic()
         for leftover in (file for place in _PLACES for file in (path.parent / place).glob(".*.tmp")):
             leftover.unlink(missing_ok=True)
         if path.exists():
             _cut_torn_line(path)
-            self.hashes = {report.case_id: report.settings_hash for report in iterate_jsonl(path)}
+            for report in iterate_jsonl(path):
+                self._note(report)
 
     def __len__(self) -> int:
         return len(self.hashes)
 
     def add(self, report: Report) -> None:
-        """Write a case's line, in place of an older one; it is on the disk when this returns.
+        """Write a case's line: a new case's is on the disk when this returns.
+
+        A line that takes an older one's place may wait for `settle`, the older one standing: exchanging the file costs
+        as much as the file is long, and is done when a twentieth of the time may go to it.
 
         Raises:
             OutputError: it cannot be written; the lines before it are whole.
         """
         line = f"{report.model_dump_json()}\n".encode()
-        if report.case_id in self.hashes:
-            self._replace(report.case_id, line)
-        else:
+        if report.case_id not in self.hashes:
             self._append(line)
+        else:
+            self._waiting[report.case_id] = line
+            if time.monotonic() - self._exchanged >= _EXCHANGE_SHARE * self._exchange_s:
+                self.settle()
+        self._note(report)
+
+    def settle(self) -> None:
+        """Write the lines that wait, each in the place of its case's older one.
+
+        Raises:
+            OutputError: they cannot be written; the older ones stand.
+        """
+        if not self._waiting:
+            return
+        started = time.monotonic()
+        self._exchange()
+        self._exchanged = time.monotonic()
+        self._exchange_s = self._exchanged - started
+
+    def _note(self, report: Report) -> None:
         self.hashes[report.case_id] = report.settings_hash
+        self.evidence[report.case_id] = report.evidence
 
     def _append(self, line: bytes) -> None:
         before = self.path.stat().st_size if self.path.exists() else 0
@@ -69,16 +99,17 @@ class Records:
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error}; free space there, and run again") from error
 
-    def _replace(self, case_id: str, line: bytes) -> None:
-        """Write the file anew without the case's older line; at no moment is there none of it, or two."""
+    def _exchange(self) -> None:
+        """Write the file anew without the older lines; at no moment is there none of a case, or two."""
         try:
             with replaced(self.path) as temporary, temporary.open("wb") as stream, self.path.open("rb") as earlier:
                 for other in earlier:
-                    if other.strip() and json.loads(other)["case_id"] != case_id:
+                    if other.strip() and json.loads(other)["case_id"] not in self._waiting:
                         stream.write(other)
-                stream.write(line)
+                stream.writelines(self._waiting.values())
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error}; free space there, and run again") from error
+        self._waiting.clear()
 
 
 @contextlib.contextmanager
@@ -92,7 +123,11 @@ def held_records(folder: Path) -> Iterator[Records]:
     lock = folder / _LOCK
     stream = _locked(lock)
     try:
-        yield Records(folder / REPORTS)
+        records = Records(folder / REPORTS)
+        try:
+            yield records
+        finally:
+            records.settle()
     finally:
         lock.unlink(missing_ok=True)
         os.close(stream)
