@@ -103,7 +103,7 @@ def test_fields_stand_on_the_page_with_how_sure_they_are_and_doubtful_ones_only_
 ) -> None:
     report, panels = case(texts=("Adenocarcinoma is present.",))
     fields = (
-        FieldValue(name="grade", value=2, probability=0.99, confidence=0.8125),
+        FieldValue(name="grade", value=2, probability=0.996, confidence=0.8125),
         FieldValue(name="invasion", value=True, probability=0.7),
         FieldValue(name=HOSTILE, value=HOSTILE, probability=0.6, confidence=0.05, assessable=False),
         FieldValue(name="margin", value=None, probability=0.5, assessable=False),
@@ -114,7 +114,7 @@ def test_fields_stand_on_the_page_with_how_sure_they_are_and_doubtful_ones_only_
         rows = [row.locator("td").all_inner_texts() for row in page.locator(".fields tbody tr").all()]
         withheld = "[Not assessable with confidence.]"
         assert rows == [
-            ["grade", "2", "81\u202f%", "99\u202f%"],
+            ["grade", "2", "81\u202f%", ">\u202f99\u202f%"],
             ["invasion", "yes", "", "70\u202f%"],
             [HOSTILE, withheld, "5.0\u202f%", "60\u202f%"],
             ["margin", withheld, "", "50\u202f%"],
@@ -125,3 +125,4 @@ def test_fields_stand_on_the_page_with_how_sure_they_are_and_doubtful_ones_only_
         assert hidden.locator("p").all_inner_texts() == [f"{HOSTILE}: {HOSTILE}"]
     plain = render_case(report.model_copy(update={"fields": fields[1:2]}), panels)
     assert "Confidence" not in plain.partition("<h2>Fields</h2>")[2].partition("</section>")[0]
+    assert "70\u202f%" in plain

@@ -123,9 +123,15 @@ def _environment() -> Environment:
     )
     environment.filters["page"] = file_name
     environment.filters["thousands"] = lambda number: f"{number:,}".replace(",", "\u202f")
-    environment.filters["percent"] = lambda share: f"{share * 100:.{0 if share >= 0.1 else 1}f}\u202f%"
+    environment.filters["percent"] = _percent
     environment.filters["hash"] = lambda script: base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment
+
+
+def _percent(share: float) -> str:
+    if 0.995 <= share < 1:
+        return ">\u202f99\u202f%"  # nothing that is less is called all
+    return f"{share * 100:.{0 if share >= 0.1 else 1}f}\u202f%"
 
 
 @cache
