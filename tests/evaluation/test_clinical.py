@@ -32,6 +32,12 @@ RESECTION = (
 )
 
 
+@pytest.mark.parametrize("words", ["not assessable", "not assessed", "not evaluable", "not applicable"])
+def test_what_was_not_assessed_is_denied_nothing(words: str):
+    assert stated(f"Margins {words}: adenocarcinoma.")["histological_type"] == {"adenocarcinoma"}
+    assert "negation" not in stated(f"Diagnosis {words} (malignant).")
+
+
 def test_every_field_of_a_resection_report_is_read():
     assert stated(RESECTION) == {
         "organ": {"colon"},

@@ -9,9 +9,10 @@ import pytest
 from wsi_mivpg.cohorts.case import Case, read_manifest, write_manifest
 from wsi_mivpg.cohorts.wording import FINDING_PHRASES, NEIGHBOUR_PHRASES, stated_fields, write_report
 from wsi_mivpg.errors import CohortError
-from wsi_mivpg.evaluation.field_values import statement_is_right, true_values, value_is_right
+from wsi_mivpg.evaluation.field_values import READ_BY_RULES, statement_is_right, true_values, value_is_right
 from wsi_mivpg.evaluation.fields import extract_fields
-from wsi_mivpg.prompting import load_schema
+from wsi_mivpg.prompting import FilledField, load_schema, text_of, text_of_one
+from wsi_mivpg.prompting.schema import SHIPPED
 
 NAMES = ("grade", "size_mm", "extent_percent", "invasion", "tumour.type")
 
@@ -57,12 +58,34 @@ def test_true_values_come_from_the_truth_or_from_columns_of_the_fields_names(tmp
 
 def test_without_true_values_a_statement_is_held_against_the_reports() -> None:
     reports = ("Lung, core biopsy: adenocarcinoma, involving approximately 20% of the tissue.",)
-    assert statement_is_right("Lung: adenocarcinoma.", reports) is True
-    assert statement_is_right("Lung: squamous cell carcinoma.", reports) is False
-    assert statement_is_right("It takes 25% of the tissue.", reports) is True
-    assert statement_is_right("It takes 60% of the tissue.", reports) is False
-    assert statement_is_right("Adjacent to something.", reports) is None
-    assert statement_is_right("Lung: adenocarcinoma.", ()) is None
+    assert statement_is_right("diagnosis", "Lung tissue with adenocarcinoma.", reports) is None  # organ and diagnosis
+    assert statement_is_right("diagnosis", "Tissue: adenocarcinoma.", reports) is True
+    assert statement_is_right("diagnosis", "Tissue: squamous cell carcinoma.", reports) is False
+    assert statement_is_right("extent_percent", "It takes 25% of the tissue.", reports) is True
+    assert statement_is_right("extent_percent", "It takes 60% of the tissue.", reports) is False
+    assert statement_is_right("adjacent", "Adjacent to lung.", reports) is None  # that would be read as the organ
+    assert statement_is_right("organ", "Lung.", ()) is None
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_values_of_shipped_schemas_alone_are_read_as_what_they_are(name: str) -> None:
+    schema = load_schema(name)
+    judged = set()
+    for field in schema.fields:
+        values = [value for value in field.values or ("melanoma", "invasive ductal carcinoma") if value is not None]
+        said = [text_of_one(schema, FilledField(field.name, value, 1.0, (), True)) for value in values]
+        wholes = [text_of(schema, [value if one is field else None for one in schema.fields]) for value in values]
+        for place, statement in enumerate(said):
+            own = statement_is_right(field.name, statement, [wholes[place]])
+            assert own is not False, statement
+            if own and len(values) > 1:
+                other = (place + len(values) // 2) % len(values)
+                assert statement_is_right(field.name, statement, [wholes[other]]) is False, (statement, wholes[other])
+            if own:
+                judged.add(field.name)
+    # Neighbours would be read as organs, classes are not compared, and stages are nothing that the rules know.
+    expected = {field.name for field in schema.fields if field.name.partition(".")[0] in READ_BY_RULES}
+    assert judged == expected - {"margins.closest_mm", "tumour_size_mm"}
 
 
 def test_the_truth_of_virtual_slides_states_what_the_shipped_schema_asks_and_what_the_reports_say() -> None:

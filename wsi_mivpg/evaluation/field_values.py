@@ -10,6 +10,20 @@ from wsi_mivpg.errors import CohortError
 from wsi_mivpg.evaluation.clinical import is_right, read_report
 from wsi_mivpg.evaluation.clinical.score import close
 
+READ_BY_RULES: Mapping[str, frozenset[str]] = {
+    "organ": frozenset({"organ"}),
+    "procedure": frozenset({"procedure"}),
+    "laterality": frozenset({"laterality"}),
+    "diagnosis": frozenset({"histological_type", "diagnosis_class", "negation", "uncertainty"}),
+    "grade": frozenset({"grade"}),
+    "extent_percent": frozenset({"percentage"}),
+    "foci": frozenset({"foci"}),
+    "tumour_size_mm": frozenset({"size_mm"}),
+    "invasion": frozenset({"invasion", "negation"}),
+    "margins": frozenset({"margin", "margin_distance_mm", "negation"}),
+    "necrosis": frozenset({"other_findings", "negation"}),
+}
+"""Field -> what its statement may be read as; a statement that is read as anything else is misunderstood."""
 _SIZES = ("_um", "_mm", "_cm", "_um2", "_mm2", "_cm2")
 
 
@@ -48,12 +62,18 @@ def value_is_right(name: str, value: Any, true: Any) -> bool:
     return _plain(value) == _plain(true)
 
 
-def statement_is_right(statement: str, references: Sequence[str]) -> bool | None:
-    """Return whether what a text states is right by reference reports; None where it states nothing that rules know."""
+def statement_is_right(name: str, statement: str, references: Sequence[str]) -> bool | None:
+    """Return whether what a text states of a field is right by reference reports; None where rules cannot tell.
+
+    Args:
+        name: of the field; rules know those whose outermost name is in `READ_BY_RULES`.
+        statement: what a text says of its value alone.
+        references: equally right wordings of the case's report.
+    """
+    known = READ_BY_RULES.get(name.partition(".")[0], frozenset())
     read = read_report(statement)
-    if not references or not (read.statements or read.numbers):
-        return None
-    return is_right(statement, references)
+    kinds = read.statements.keys() | {number.partition(".")[0] for number in read.numbers}
+    return is_right(statement, references) if references and kinds and kinds <= known else None
 
 
 def _is_number(value: Any) -> bool:

@@ -202,6 +202,18 @@ def text_of(schema: FieldSchema, values: Sequence[Any]) -> str:
     return render(schema.name, schema.template, nested(schema, list(values)), by_name)
 
 
+def text_of_one(schema: FieldSchema, field: FilledField) -> str:
+    """Return what a template says of one value: the lines that differ from a text without any value.
+
+    Raises:
+        PromptError: the template cannot make a text of one value alone.
+    """
+    nothing = [None] * len(schema.fields)
+    values = [field.value if one.name == field.name else None for one in schema.fields]
+    silent = text_of(schema, nothing).split("\n")
+    return "\n".join(line for line in text_of(schema, values).split("\n") if line not in silent)
+
+
 def _softmax(logprobs: list[float]) -> list[float]:
     top = max(logprobs)
     shares = [math.exp(one - top) for one in logprobs]
