@@ -1,6 +1,6 @@
 """Time of a whole evaluation by preset, and of our text metrics beside pycocoevalcap's on the same tokens, in one run.
 
-    python benchmarks/evaluate.py [--pairs 10000] [--presets words,coco,r2gen,sacrebleu,rouge-score]
+    python benchmarks/evaluate.py [--pairs 10000] [--presets words,sacrebleu,rouge-score]
 
 Reports are written from invented truths, so that texts differ but repeat as reports do. A whole evaluation is one model
 beside two baselines: metrics, clinical fields, 1,000 bootstrap draws, paired tests.

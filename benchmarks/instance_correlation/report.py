@@ -125,7 +125,7 @@ def differences(
 
 
 def plot(results: Sequence[dict[str, Any]], source: str, folder: Path) -> list[Path]:
-    """Draw the learning curves: a panel for each field, a line for each system, a grey one for the best constant."""
+    """Draw a panel for each field: learning curves, or where there is one number of cases, a row for each system."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -133,25 +133,13 @@ def plot(results: Sequence[dict[str, Any]], source: str, folder: Path) -> list[P
         return []
     sizes = sorted({one["n_train"] for one in results if one["source"] == source})
     figure = Figure(figsize=(15, 7.5), layout="constrained")
-    panels = figure.subplots(2, 4).flat
+    panels = figure.subplots(2, 4, sharey=True).flat
     for panel, field in zip(panels, FIELDS, strict=False):
-        for colour, name in zip(_COLOURS, SYSTEMS, strict=True):
-            known = [
-                (size, outcomes(found, field).mean(axis=1))
-                for size in sizes
-                if (found := of(results, source, name, size))
-            ]
-            if known:
-                means = [100 * seeds.mean() for _, seeds in known]
-                panel.plot([size for size, _ in known], means, "o-", color=colour, label=name, linewidth=1.5, ms=4)
-                for size, seeds in known:
-                    panel.plot([size] * len(seeds), 100 * seeds, ".", color=colour, alpha=0.35, ms=4)
         constant = of(results, source, "most frequent value", sizes[-1])
-        if constant:
-            panel.axhline(100 * outcomes(constant, field).mean(), color="0.4", ls="--", lw=1, label="constant")
-        panel.set(title=field, xscale="log", xticks=sizes, xlabel="training cases", ylabel="right, %", ylim=(0, 103))
-        panel.set_xticks(sizes, [str(size) for size in sizes])
-        panel.minorticks_off()
+        best = 100 * outcomes(constant, field).mean() if constant else None
+        draw = _draw_curves if len(sizes) > 1 else _draw_rows
+        draw(panel, results, source, sizes, field, best)
+        panel.set_title(field)
         panel.grid(alpha=0.2)
     last = figure.axes[-1]
     last.axis("off")
@@ -159,6 +147,45 @@ def plot(results: Sequence[dict[str, Any]], source: str, folder: Path) -> list[P
     path = folder / f"{source}.png"
     figure.savefig(path, dpi=110)
     return [path]
+
+
+def _draw_curves(
+    panel: Any, results: Sequence[dict[str, Any]], source: str, sizes: list[int], field: str, constant: float | None
+) -> None:
+    """A line for each system through its means, a dot for each seed, a grey line for the best constant."""
+    for colour, name in zip(_COLOURS, SYSTEMS, strict=True):
+        known = [
+            (size, 100 * outcomes(found, field).mean(axis=1))
+            for size in sizes
+            if (found := of(results, source, name, size))
+        ]
+        if known:
+            means = [seeds.mean() for _, seeds in known]
+            panel.plot([size for size, _ in known], means, "o-", color=colour, label=name, linewidth=1.5, ms=4)
+            for size, seeds in known:
+                panel.plot([size] * len(seeds), seeds, ".", color=colour, alpha=0.35, ms=4)
+    if constant is not None:
+        panel.axhline(constant, color="0.4", ls="--", lw=1, label="constant")
+    panel.set(xscale="log", xlabel="training cases", ylabel="right, %", ylim=(0, 103))
+    panel.set_xticks(sizes, [str(size) for size in sizes])
+    panel.minorticks_off()
+
+
+def _draw_rows(
+    panel: Any, results: Sequence[dict[str, Any]], source: str, sizes: list[int], field: str, constant: float | None
+) -> None:
+    """A row for each system: its mean, and a dot for each seed."""
+    names = [name for name in SYSTEMS if of(results, source, name, sizes[0])]
+    for row, name in enumerate(names):
+        seeds = 100 * outcomes(of(results, source, name, sizes[0]), field).mean(axis=1)
+        panel.plot(seeds, [row] * len(seeds), ".", color="#4e79a7", alpha=0.6, label="a seed" if row == 0 else None)
+        panel.plot(seeds.mean(), row, "|", color="#1b3a57", ms=14, mew=2, label="mean" if row == 0 else None)
+    if constant is not None:
+        panel.axvline(constant, color="0.4", ls="--", lw=1, label="constant")
+    panel.set(xlabel="right, %", xlim=(0, 103))
+    panel.set_yticks(range(len(names)), names)
+    if not panel.yaxis_inverted():
+        panel.invert_yaxis()
 
 
 def _mean_sd(values: Any, digits: int) -> str:
