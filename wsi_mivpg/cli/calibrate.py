@@ -205,10 +205,10 @@ def _judge(
     from wsi_mivpg.cli.apart import apart
     from wsi_mivpg.cli.calibrate_fields import judged_fields
 
-    cases = {bags.case_id: case for case, bags in read}
+    cases = {id(bags): case for case, bags in read}  # two manifests may use the same name
 
     def work(some: "Sequence[CaseBags]") -> "list[JudgedField]":
-        return judged_fields(captioner, [(cases[bags.case_id], bags) for bags in some], schema)
+        return judged_fields(captioner, [(cases[id(bags)], bags) for bags in some], schema)
 
     return apart([bags for _, bags in read], work, lambda case_id, problem: _fail(failures, case_id, problem))
 
