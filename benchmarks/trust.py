@@ -68,8 +68,9 @@ def main() -> None:
     if gates is None:
         sys.exit(f"{arguments.model} was never calibrated; pass --calibrate")
     held_out = [case for case in cases if case.split == "test"]
-    rows = measured(arguments, gates, held_out, rows_file)
-    values = field_values(arguments.model, gates, held_out)
+    captioner = SlideCaptioner.from_pretrained(arguments.model)
+    rows = measured(captioner, arguments, gates, held_out, rows_file)
+    values = field_values(captioner, gates, held_out)
     parts = [detection(rows), sentences(rows), fields(values), *([crossed(cases)] if min(arguments.train) else [])]
     text = "\n\n".join([*parts, _facts(gates)])
     curves = _curves(rows, values)
@@ -83,10 +84,11 @@ def main() -> None:
         shutil.copyfile(arguments.out / "trust-confidence.png", "docs/images/trust-confidence.png")
 
 
-def measured(arguments: Any, gates: TrustGates, held_out: list[Case], rows_file: Path) -> list[dict[str, Any]]:
+def measured(
+    captioner: SlideCaptioner, arguments: Any, gates: TrustGates, held_out: list[Case], rows_file: Path
+) -> list[dict[str, Any]]:
     """Put every condition's cases before the gates, and keep a row for each report."""
     rows = [json.loads(line) for line in rows_file.read_text().splitlines()] if rows_file.is_file() else []
-    captioner = SlideCaptioner.from_pretrained(arguments.model)
     own = [read_case_of(captioner, case) for case in held_out]
     conditions: list[tuple[str, list[CaseBags], bool]] = [(RIGHT, own, False), (SWAPPED, own, True)]
     conditions += [(how, [spoilt(bags, how, place) for place, bags in enumerate(own[::4])], False) for how in SPOILT]
@@ -235,13 +237,12 @@ def sentences(rows: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, "", *said])
 
 
-def field_values(model: Path, gates: TrustGates, held_out: list[Case]) -> list[tuple[JudgedField, float]]:
+def field_values(captioner: SlideCaptioner, gates: TrustGates, held_out: list[Case]) -> list[tuple[JudgedField, float]]:
     """Fill the schema for the held-out slides; return each value that could be judged, with its confidence."""
     schema = load_schema(SCHEMA)
     known = gates.fields.get(schema.fingerprint)
     if known is None:
-        sys.exit(f"{model} was calibrated without --fields {SCHEMA}; pass --calibrate")
-    captioner = SlideCaptioner.from_pretrained(model)
+        sys.exit(f"the model was calibrated without --fields {SCHEMA}; pass --calibrate")
     found = []
     for start in range(0, len(held_out), BATCH):
         batch = [(case, read_case_of(captioner, case)) for case in held_out[start : start + BATCH]]

@@ -182,10 +182,8 @@ def _draw_rows(
         panel.plot(seeds.mean(), row, "|", color="#1b3a57", ms=14, mew=2, label="mean" if row == 0 else None)
     if constant is not None:
         panel.axvline(constant, color="0.4", ls="--", lw=1, label="constant")
-    panel.set(xlabel="right, %", xlim=(0, 103))
     panel.set_yticks(range(len(names)), names)
-    if not panel.yaxis_inverted():
-        panel.invert_yaxis()
+    panel.set(xlabel="right, %", xlim=(0, 103), ylim=(len(names) - 0.5, -0.5))
 
 
 def _mean_sd(values: Any, digits: int) -> str:

@@ -146,7 +146,10 @@ def wait_for_change(path: Path, at_most_s: float) -> None:
 
 
 def memory(folder: Path, counts: Sequence[int]) -> dict[str, float]:
-    """Return the peak memory in MB of runs over so many cases of two slides and 1,000 instances, by count."""
+    """Return the peak memory in MB of runs over so many cases of two slides and 1,000 instances, by count.
+
+    The least of three runs: allocators and threads take some MB more by chance, never less.
+    """
     rng = np.random.default_rng(0)
     model = write_model(folder, 256, max_new_tokens=8)
     pair = tuple(write_features(folder / f"{n}.h5", rng.normal(0, 1, (500, 256))) for n in "ab")
@@ -154,10 +157,15 @@ def memory(folder: Path, counts: Sequence[int]) -> dict[str, float]:
     for count in counts:
         manifest = folder / f"{count}.jsonl"
         write_manifest(manifest, [Case(f"case-{n}", (), pair, (), None) for n in range(count)])
-        how = ["--model", model, "--out", folder / f"out{count}", "--no-evidence", "--no-trust", "--no-pages"]
-        code, peaks[str(count)] = ended(begin(["report", manifest, *how]))
-        assert code == 0
-        assert len(whole_lines(folder / f"out{count}")) == count
+        found = []
+        for attempt in range(3):
+            out = folder / f"out{count}-{attempt}"
+            how = ["--model", model, "--out", out, "--no-evidence", "--no-trust", "--no-pages"]
+            code, peak = ended(begin(["report", manifest, *how]))
+            assert code == 0
+            assert len(whole_lines(out)) == count
+            found.append(peak)
+        peaks[str(count)] = min(found)
     return peaks
 
 

@@ -76,6 +76,12 @@ def calibrated(run: Run, folder: Path) -> dict[str, object]:
     return found
 
 
+def copy_model(folder: Path, to: Path, *, with_gates: bool = False) -> None:
+    to.mkdir(exist_ok=True)
+    for name in ("config.json", "model.safetensors", *(["trust.safetensors"] if with_gates else [])):
+        (to / name).write_bytes((folder / "model" / name).read_bytes())
+
+
 def case_of(folder: Path, name: str = "v0") -> CaseBags:
     return read_case(name, [FeatureBag.open(folder / f"{name}.h5")])
 
@@ -190,8 +196,7 @@ def test_numbers_are_marked_but_for_those_of_a_confident_field(
 
 
 def test_gates_of_other_weights_and_damaged_files_are_refused(calibrated: object, folder: Path, tmp_path: Path) -> None:
-    for name in ("config.json", "model.safetensors", "trust.safetensors"):
-        (tmp_path / name).write_bytes((folder / "model" / name).read_bytes())
+    copy_model(folder, tmp_path, with_gates=True)
     weights = safetensors.torch.load_file(tmp_path / "model.safetensors")
     changed = {name: tensor + 1 if place == 0 else tensor for place, (name, tensor) in enumerate(weights.items())}
     safetensors.torch.save_file(changed, tmp_path / "model.safetensors")
@@ -208,9 +213,7 @@ def test_what_cannot_be_calibrated_is_said_and_changes_no_file(run: Run, folder:
     bags = [bag_of(tmp_path, f"b{number}") for number in range(3)]
     few = [Case(f"b{number}", (), (path,), ("x",), "train") for number, path in enumerate(bags)]
     model = tmp_path / "model"
-    model.mkdir()
-    for name in ("config.json", "model.safetensors"):
-        (model / name).write_bytes((folder / "model" / name).read_bytes())
+    copy_model(folder, model)
     val = Case("v", (), (bag_of(tmp_path, "v"),), ("Adenocarcinoma.",), "val")
     for name, cases, words in (
         ("none", [val], "no case of split 'train' with bags"),
@@ -229,9 +232,7 @@ def test_without_training_cases_those_of_the_models_gates_are_kept(
     calibrated: object, run: Run, folder: Path, tmp_path: Path
 ) -> None:
     model = tmp_path / "model"
-    model.mkdir()
-    for name in ("config.json", "model.safetensors", "trust.safetensors"):
-        (model / name).write_bytes((folder / "model" / name).read_bytes())
+    copy_model(folder, model, with_gates=True)
     here = [case for case in read_manifest(folder / "cases.jsonl") if case.case_id in ("v0", "v1", "v2")]
     write_manifest(tmp_path / "here.jsonl", here)
     code, _, said = run("calibrate", tmp_path / "here.jsonl", "--model", model)
@@ -271,9 +272,7 @@ OWN_SCHEMA = {
 def with_fields(folder: Path, captioner: SlideCaptioner, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the model beside a schema and a manifest in which all grades but one are what the model fills in."""
     here = tmp_path_factory.mktemp("fields")
-    (here / "model").mkdir()
-    for name in ("config.json", "model.safetensors"):
-        (here / "model" / name).write_bytes((folder / "model" / name).read_bytes())
+    copy_model(folder, here / "model")
     (here / "own.json").write_text(json.dumps(OWN_SCHEMA))
     (here / "own.jinja").write_text("Grade {{ grade if grade is not none else 'unknown' }}.")
     cases = []

@@ -13,10 +13,13 @@ from pathlib import Path
 import pytest
 
 from wsi_mivpg.cli import doctor_shared
-from wsi_mivpg.cli.doctor_nodes import nodes_findings
+from wsi_mivpg.cli.doctor_nodes import WAIT_S, nodes_findings
 from wsi_mivpg.cli.doctor_scratch import scratch_findings
 from wsi_mivpg.cli.doctor_shared import shared_findings
 from wsi_mivpg.cli.mounts import Mount, mount_of
+
+PATIENCE_S = WAIT_S + 60
+"""A doctor that waits in vain says so itself, and is not to be cut off before."""
 
 MOUNTINFO = """\
 21 1 253:0 / / rw,relatime - ext4 /dev/vda rw
@@ -200,7 +203,7 @@ def test_doctors_on_several_nodes_meet_and_leave_nothing(tmp_path):
     command = [sys.executable, "-c", meeting, str(tmp_path)]
     doctors = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     for doctor in doctors:
-        printed, _ = doctor.communicate(timeout=180)
+        printed, _ = doctor.communicate(timeout=PATIENCE_S)
         findings = {one["what"]: one for one in json.loads(printed)}
         assert all(one["ok"] for one in findings.values()), findings
         assert findings["claims of slides"]["detail"] == "20 of 20 had one winner"
@@ -224,7 +227,7 @@ def test_nodes_whose_locks_and_claims_do_not_hold_are_found(tmp_path):
     command = [sys.executable, "-c", broken, str(tmp_path)]
     doctors = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     for doctor in doctors:
-        found = json.loads(doctor.communicate(timeout=180)[0])
+        found = json.loads(doctor.communicate(timeout=PATIENCE_S)[0])
         assert found == {"nodes": True, "claims of slides": False, "file locks (flock)": False, "clocks": True}
 
 

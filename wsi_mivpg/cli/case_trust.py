@@ -149,11 +149,11 @@ def sentences_of(captioner: SlideCaptioner, token_ids: Sequence[int], text: str)
 
 
 def _vouched(fields: Sequence[FieldValue]) -> list[str | int | float]:
-    return [field.value for field in fields if field.assessable and field.value is not None and _is_sure(field)]
-
-
-def _is_sure(field: FieldValue) -> bool:
-    return (field.probability if field.confidence is None else field.confidence) >= FIELD_CONFIDENCE
+    return [
+        field.value
+        for field in fields
+        if field.assessable and field.certainty >= FIELD_CONFIDENCE and field.value is not None
+    ]
 
 
 def _warnings(assessed: Assessed, gates: TrustGates | None) -> list[str]:

@@ -1,9 +1,10 @@
 """From values to text: a Jinja template that says the same of the same values, in a sandbox: users bring their own."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import StrictUndefined, TemplateError, meta
+from jinja2 import StrictUndefined, Template, TemplateError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from wsi_mivpg.errors import PromptError
@@ -33,7 +34,7 @@ def render(name: str, template: str, values: dict[str, Any], fields: dict[str, A
         PromptError: the template is malformed, names what is not there, or does what the sandbox forbids.
     """
     try:
-        text = _environment().from_string(template).render({**values, "fields": fields})
+        text = _compiled(template).render({**values, "fields": fields})
     except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
         raise PromptError(f"the template of {name} cannot be filled: {error}") from error
     return "\n".join(" ".join(line.split()) for line in text.strip().split("\n"))
@@ -58,6 +59,12 @@ def check_template(name: str, template: str, fields: "Sequence[Field]") -> None:
         raise PromptError(
             f"the template of {name} names {unknown[0]!r}, which is no field; there are {', '.join(sorted(known))}"
         )
+
+
+@lru_cache(maxsize=16)
+def _compiled(template: str) -> Template:
+    """Every case, and every field on its own, is told by the same template."""
+    return _environment().from_string(template)
 
 
 def _environment() -> ImmutableSandboxedEnvironment:

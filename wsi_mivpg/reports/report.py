@@ -139,6 +139,11 @@ class FieldValue(_Frozen):
     """False: there is no value, or its confidence is below the model's threshold; the report's text leaves it out."""
 
     @property
+    def certainty(self) -> float:
+        """The confidence, or where there is none the model's own probability."""
+        return self.probability if self.confidence is None else self.confidence
+
+    @property
     def shown_value(self) -> str:
         """The value as people write it, or what stands in its place where it is not assessable; `value` keeps it."""
         if not self.assessable or self.value is None:

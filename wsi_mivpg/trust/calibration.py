@@ -4,7 +4,7 @@ Cases and a model go in, `TrustGates` come out; files are `store`'s job.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,10 @@ from torch import Tensor
 from wsi_mivpg.captioner import CaseBags, Generated, SlideCaptioner
 from wsi_mivpg.errors import CohortError
 from wsi_mivpg.evaluation.clinical import diagnosis_is_right, is_right
-from wsi_mivpg.trust.confidence import MOST_REFUSED, Confidence, fit_confidence, out_of_fold, refusing_threshold
+from wsi_mivpg.trust.confidence import MOST_REFUSED, fit_with_threshold
 from wsi_mivpg.trust.consensus import choose
 from wsi_mivpg.trust.dependence import score, visual_prompt, zeroed_prompt
 from wsi_mivpg.trust.distribution import TrainingCases, fit_training_cases, pooled
-from wsi_mivpg.trust.figures import calibration_error
 from wsi_mivpg.trust.gates import ALONE, WITH_SAMPLES, Threshold, TrustGates, Written, sentence_features, values_of
 
 OTHERS = 6
@@ -155,8 +154,8 @@ def calibrated(observed: Sequence[Observed], reference: Reference, model_sha256:
     labels = np.array([label for one in observed for label in one.sentences_right], bool)
     cases = [one.case_id for one in observed for _ in one.sentences_right]
     with_samples = rows.shape[1] == len(WITH_SAMPLES)
-    alone, error = _fitted(ALONE, rows[:, : len(ALONE)], labels, cases)
-    sampled, sampled_error = _fitted(WITH_SAMPLES, rows, labels, cases) if with_samples else (None, None)
+    alone, error = fit_with_threshold(ALONE, rows[:, : len(ALONE)], labels, cases)
+    sampled, sampled_error = fit_with_threshold(WITH_SAMPLES, rows, labels, cases) if with_samples else (None, None)
     facts = {
         "training_cases": reference.n_training,
         "calibration_cases": len(observed),
@@ -187,12 +186,3 @@ def joint_thresholds(
     # The threshold is the value of a rank: what lies strictly below it is refused.
     rank = max((rank for rank in range(n) if rank == 0 or (ranks < rank).sum() + 1 <= allowed), default=0)
     return {name: Threshold(float(np.median(one)), float(np.sort(one)[rank])) for name, one in values.items()}
-
-
-def _fitted(
-    names: Sequence[str], rows: NDArray[np.float64], right: NDArray[np.bool_], cases: Sequence[str]
-) -> tuple[Confidence, float]:
-    """Return the fit on all cases with its threshold, and the calibration error of fits that had not seen the case."""
-    unseen = out_of_fold(names, rows, right, cases)
-    fitted = fit_confidence(names, rows, right)
-    return replace(fitted, threshold=refusing_threshold(unseen, right, MOST_REFUSED)), calibration_error(unseen, right)

@@ -4,11 +4,13 @@ Labels are smoothed as Platt did, so that few cases never give a probability of 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
+
+from wsi_mivpg.trust.figures import calibration_error
 
 MOST_REFUSED = 0.05
 """Share of what is right, of sentences as of fields and whole reports, that thresholds may refuse."""
@@ -89,3 +91,12 @@ def refusing_threshold(confidence: NDArray[np.float64], right: NDArray[np.bool_]
     kept = np.sort(confidence[right])
     allowed = int(most_refused * (len(kept) + 1)) - 1
     return float(kept[allowed]) if allowed >= 0 else 0.0
+
+
+def fit_with_threshold(
+    features: Sequence[str], rows: NDArray[np.float64], right: NDArray[np.bool_], cases: Sequence[str]
+) -> tuple[Confidence, float]:
+    """Return the fit on all cases with its threshold, and the calibration error of fits that had not seen the case."""
+    unseen = out_of_fold(features, rows, right, cases)
+    fitted = fit_confidence(features, rows, right)
+    return replace(fitted, threshold=refusing_threshold(unseen, right, MOST_REFUSED)), calibration_error(unseen, right)

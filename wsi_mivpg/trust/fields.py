@@ -3,14 +3,15 @@
 One logistic regression for all fields of a schema, with an offset for each, so that few cases go far.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.special import logit
 
 from wsi_mivpg.errors import CohortError
-from wsi_mivpg.trust.confidence import MOST_REFUSED, Confidence, fit_confidence, out_of_fold, refusing_threshold
+from wsi_mivpg.trust.confidence import Confidence, fit_with_threshold
 from wsi_mivpg.trust.figures import calibration_error
 
 LEAST_JUDGED = 5
@@ -55,7 +56,7 @@ def fit_fields(schema: str, judged: Sequence[JudgedField]) -> FieldConfidence:
     Raises:
         CohortError: no field has `LEAST_JUDGED` values that could be judged.
     """
-    names = tuple(name for name, found in by_name(judged).items() if len(found) >= LEAST_JUDGED)
+    names = tuple(name for name, count in Counter(one.name for one in judged).items() if count >= LEAST_JUDGED)
     if not names:
         raise CohortError(
             f"no field of {schema} has {LEAST_JUDGED} values that could be judged, so their confidence cannot be "
@@ -64,25 +65,15 @@ def fit_fields(schema: str, judged: Sequence[JudgedField]) -> FieldConfidence:
     known = [one for one in judged if one.name in names]
     rows = np.array([_row(one.name, one.probability, names) for one in known])
     right = np.array([one.right for one in known], bool)
-    features = ("log-odds", *names)
-    unseen = out_of_fold(features, rows, right, [one.case_id for one in known])
-    fitted = replace(fit_confidence(features, rows, right), threshold=refusing_threshold(unseen, right, MOST_REFUSED))
+    fitted, error = fit_with_threshold(("log-odds", *names), rows, right, [one.case_id for one in known])
     own = np.array([one.probability for one in known])
     facts = {
         "values": len(known),
         "right_values": int(right.sum()),
         "own_calibration_error": round(calibration_error(own, right), 4),
-        "calibration_error": round(calibration_error(unseen, right), 4),
+        "calibration_error": round(error, 4),
     }
     return FieldConfidence(schema, names, fitted, facts)
-
-
-def by_name(judged: Sequence[JudgedField]) -> dict[str, list[JudgedField]]:
-    """Return the values of each field, in the order in which fields come."""
-    found: dict[str, list[JudgedField]] = {}
-    for one in judged:
-        found.setdefault(one.name, []).append(one)
-    return found
 
 
 def _row(name: str, probability: float, names: Sequence[str]) -> list[float]:

@@ -93,8 +93,7 @@ class _Builder:
         return group
 
     def _field(self, number: int, field: FieldValue) -> _Group:
-        calibrated = field.probability if field.confidence is None else field.confidence
-        group = self._group(f"Field {number}: {field.name}", _certainty(calibrated))
+        group = self._group(f"Field {number}: {field.name}", _certainty(field.certainty))
         _add(group, _text(VALUE, [field.shown_value]))
         return group
 
