@@ -1,6 +1,6 @@
 # make report [SLIDE=path] [OUT=folder]   one slide (or the rendered sample) -> report page
 # make test                               everything CI runs
-# make lint | docs | notebooks | demo-model | clean
+# make lint | docs | notebooks | vscode | demo-model | clean
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
@@ -19,7 +19,7 @@ PIP := $(BIN)/python -m pip
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help report test lint docs notebooks demo-model clean
+.PHONY: help report test lint docs notebooks vscode demo-model clean
 
 help:
 	@sed -n '1,3s/^# //p' Makefile
@@ -70,8 +70,15 @@ notebooks: $(VENV)/.dev-installed
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.timeout=600 \
 	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False notebooks/*.ipynb
 
+# The viewer in VS Code, which is fetched from npm for it: 700 MB under build/. Needs Node 20; not part of `make test`.
+build/vscode/built/.ready: $(wildcard tests/widgets/vscode/*)
+	tests/widgets/vscode/prepare build/vscode
+
+vscode: $(VENV)/.dev-installed build/vscode/built/.ready
+	$(BIN)/pytest tests/widgets/test_vscode.py
+
 demo-model: $(VENV)/.dev-installed
 	$(BIN)/python benchmarks/demo.py --install
 
 clean:
-	rm -rf out notebooks/out site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf out build notebooks/out site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

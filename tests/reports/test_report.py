@@ -24,7 +24,7 @@ def report(**changes: object) -> Report:
 def test_reports_come_back_from_json_lines_as_they_were(tmp_path: Path):
     written = [report(), report(case_id="zwei", text="")]
     write_jsonl(tmp_path / "reports.jsonl", written)
-    assert read_jsonl(tmp_path / "reports.jsonl") == written
+    assert read_jsonl(tmp_path / "reports.jsonl") == read_jsonl(f"{tmp_path}/reports.jsonl") == written
     assert not list(tmp_path.glob(".*"))
 
 

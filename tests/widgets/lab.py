@@ -1,5 +1,7 @@
-"""A JupyterLab server of its own for tests: isolated folders, a token, a free port; and notebooks to open in it."""
+"""A JupyterLab server of its own for tests: isolated folders, a token, a free port; and the viewer in its notebooks."""
 
+import base64
+import io
 import json
 import os
 import re
@@ -12,8 +14,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nbformat
+import numpy as np
+from PIL import Image
+
+VIEWER = "document.querySelector('.wm-root').caseViewer"
+SHOW = """
+from pathlib import PosixPath
+from wsi_mivpg.reports import read_jsonl
+from wsi_mivpg.widgets import SlideViewer
+viewer = SlideViewer(report=read_jsonl({folder!r} / "reports.jsonl")[0], folder={folder!r})
+viewer"""
+CHOSEN = "print('chosen', [tuple(tile) for tile in viewer.selected_tiles])"
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOKEN = "only-for-this-test"
@@ -84,14 +98,16 @@ def running_lab(folder: Path, seconds: float = 60, theme: str = "JupyterLab Ligh
         f"--IdentityProvider.token={TOKEN}",
     ]
     command += ["--ServerApp.ip=127.0.0.1"]
+    with running_server(command, folder, os.environ | places | settings, seconds) as address:
+        yield Lab(address, folder)
+
+
+@contextmanager
+def running_server(command: list[str], folder: Path, environment: dict[str, str], seconds: float) -> Iterator[str]:
+    """Start a server in a folder, wait until it says at which address it listens, give that, and end it."""
     log: list[str] = []
     process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=os.environ | places | settings,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     reading = threading.Thread(target=lambda: log.extend(process.stdout), daemon=True)
     reading.start()
@@ -99,9 +115,9 @@ def running_lab(folder: Path, seconds: float = 60, theme: str = "JupyterLab Ligh
         until = time.monotonic() + seconds
         while not (found := re.search(r"http://127\.0\.0\.1:\d+/", "".join(log))):
             if time.monotonic() > until or process.poll() is not None:
-                raise RuntimeError("JupyterLab did not start:\n" + "".join(log))
+                raise RuntimeError(f"{command} did not start:\n" + "".join(log))
             time.sleep(0.1)
-        yield Lab(found[0], folder)
+        yield found[0]
     finally:
         process.terminate()
         try:
@@ -109,3 +125,29 @@ def running_lab(folder: Path, seconds: float = 60, theme: str = "JupyterLab Ligh
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+class Problems(list[str]):
+    """What went wrong in our part of the browser's page: a widget's script has a blob for its address."""
+
+    def watch(self, page: Any) -> None:
+        page.on("pageerror", lambda error: self._note(str(error), error.stack or ""))
+        page.on(
+            "console",
+            lambda said: self._note(said.text, said.location.get("url", "")) if said.type == "error" else None,
+        )
+
+    def _note(self, text: str, place: str) -> None:
+        if any(word in text + place for word in ("blob:", "OpenSeadragon", "Tile", "anywidget", "wm-")):
+            self.append(text)
+
+
+def wait_for_viewer(page: Any) -> None:
+    page.locator(".wm-root").wait_for()
+    page.wait_for_function(f"() => document.querySelector('.wm-root') && {VIEWER} && {VIEWER}.cells && {VIEWER}.values")
+    page.wait_for_function(f"() => {VIEWER}.viewer.world.getItemAt(0)?.getFullyLoaded()")
+
+
+def pixels_of(page: Any, canvas: str) -> np.ndarray:
+    png = page.evaluate(f"{VIEWER}.{canvas}.toDataURL('image/png')").split(",")[1]
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGBA"))

@@ -1,25 +1,24 @@
 """The widget in a real JupyterLab and a real Notebook: one server, one Chromium, a kernel that serves the tiles."""
 
-import base64
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from tests.widgets.cases import SENTENCES
-from tests.widgets.lab import Lab, running_lab, write_notebook
+from tests.widgets.lab import (
+    CHOSEN,
+    SHOW,
+    VIEWER,
+    Lab,
+    Problems,
+    pixels_of,
+    running_lab,
+    wait_for_viewer,
+    write_notebook,
+)
 
-VIEWER = "document.querySelector('.wm-root').caseViewer"
-SHOW = """
-from wsi_mivpg.reports import read_jsonl
-from wsi_mivpg.widgets import SlideViewer
-viewer = SlideViewer(report=read_jsonl({folder!r} / "reports.jsonl")[0], folder={folder!r})
-viewer"""
-CHOSEN = "print('chosen', [tuple(tile) for tile in viewer.selected_tiles])"
 BUSY = """
 import pathlib, time
 print("busy", flush=True)
@@ -33,42 +32,16 @@ def lab(tmp_path_factory: pytest.TempPathFactory, case_folder: Path) -> Iterator
     pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
     pytest.importorskip("anywidget", reason="anywidget is not installed")
     folder = tmp_path_factory.mktemp("lab")
-    show = "from pathlib import PosixPath\n" + SHOW.format(folder=case_folder)
+    show = SHOW.format(folder=case_folder)
     for name in ("lab.ipynb", "notebook.ipynb"):
         write_notebook(folder / name, [show, CHOSEN, BUSY, SET])
     with running_lab(folder) as running:
         yield running
 
 
-class Problems(list[str]):
-    """What went wrong in our part of the browser's page: a widget's script has a blob for its address."""
-
-    def watch(self, page: Any) -> None:
-        page.on("pageerror", lambda error: self._note(str(error), error.stack or ""))
-        page.on(
-            "console",
-            lambda said: self._note(said.text, said.location.get("url", "")) if said.type == "error" else None,
-        )
-
-    def _note(self, text: str, place: str) -> None:
-        if any(word in text + place for word in ("blob:", "OpenSeadragon", "Tile", "anywidget", "wm-")):
-            self.append(text)
-
-
 def run_next(page: Any) -> None:
     """Run the active cell and go to the next."""
     page.keyboard.press("Shift+Enter")
-
-
-def wait_for_viewer(page: Any) -> None:
-    page.locator(".wm-root").wait_for()
-    page.wait_for_function(f"() => document.querySelector('.wm-root') && {VIEWER} && {VIEWER}.cells && {VIEWER}.values")
-    page.wait_for_function(f"() => {VIEWER}.viewer.world.getItemAt(0)?.getFullyLoaded()")
-
-
-def pixels_of(page: Any, canvas: str) -> np.ndarray:
-    png = page.evaluate(f"{VIEWER}.{canvas}.toDataURL('image/png')").split(",")[1]
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGBA"))
 
 
 def test_in_jupyterlab_the_kernel_serves_the_slide_and_python_sees_what_is_chosen(browser: Any, lab: Lab):

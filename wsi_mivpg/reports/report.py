@@ -282,13 +282,13 @@ def write_jsonl(path: Path, reports: Iterable[Report]) -> None:
     write_text(path, "".join(report.model_dump_json() + "\n" for report in reports))
 
 
-def read_jsonl(path: Path) -> list[Report]:
+def read_jsonl(path: Path | str) -> list[Report]:
     """Read the reports that `write_jsonl` or a run wrote.
 
     Raises:
         TextsError: the file is missing or a line is not a report; the message names the line.
     """
-    return list(iterate_jsonl(path))
+    return list(iterate_jsonl(Path(path)))
 
 
 def iterate_jsonl(path: Path) -> Iterator[Report]:
