@@ -57,6 +57,18 @@ def test_lists_of_slides_keep_ids_cases_and_resolutions(run: Run, table: Callabl
     assert Path(first.source).resolve() == tmp_path / "slides" / "f0.svs"
 
 
+def test_a_cohort_that_states_the_splits_is_divided_as_ever(
+    run: Run, table: Callable[[int], Path], tmp_path: Path
+) -> None:
+    lines = table(4).read_text().splitlines()
+    of_split = zip(lines, ("split", "train", "test", "train", "test"), strict=True)
+    table(4).write_text("\n".join(f"{line},{split}" for line, split in of_split))
+    needed = ("--needs-split", "train", "--needs-split", "test")
+    code, _, err = run("shards", tmp_path / "cohort.csv", *needed, "--size", 3, "--out", tmp_path / "lists")
+    assert code == 0, err
+    assert [len(read_slides(path)) for path in sorted((tmp_path / "lists").iterdir())] == [3, 1]
+
+
 def test_a_list_that_stays_the_same_is_not_touched(run: Run, table: Callable[[int], Path], tmp_path: Path) -> None:
     run("shards", table(4), "--size", 2, "--out", tmp_path / "lists")
     times = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "lists").iterdir()}
@@ -87,6 +99,9 @@ def test_lists_of_cases_take_one_split_and_lead_to_the_same_files(run: Run, tmp_
         (("cohort.jsonl", "--split", "test"), 2, "pass --cases"),
         (("cohort.jsonl", "--cases", "--split", "val"), 1, "no case of split 'val'"),
         (("cohort.jsonl", "cohort.jsonl", "--cases"), 2, "give one manifest"),
+        (("cohort.jsonl", "cohort.jsonl", "--needs-split", "test"), 2, "give one manifest"),
+        (("cohort.jsonl", "--needs-split", "all"), 2, "not train, val or test"),
+        (("cohort.jsonl", "--needs-split", "test", "--needs-split", "val"), 1, "no case of split 'val'"),
     ],
 )
 def test_what_cannot_be_divided_is_named(

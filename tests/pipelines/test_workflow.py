@@ -152,12 +152,12 @@ def test_with_a_model_that_is_given_new_slides_leave_earlier_reports_and_a_new_m
     shutil.copytree(done, folder)
     (folder / "model").rename(folder / "trained")
     config = {name: value for name, value in CONFIG.items() if name != "train"} | {"model": "trained/model"}
-    first = snakemake(folder, "--until", "report", config=config)
+    first = snakemake(folder, config=config)  # `--until report` would end at the first checkpoint
     assert first.returncode == 0, first.stderr
     pages = {path: path.stat().st_mtime_ns for path in folder.glob("reports/0001/*.html")}
     assert len(pages) == 4  # three cases and their index
     write_cohort(folder / "cohort.csv", cases)
-    more = snakemake(folder, config=config)  # `--until report` would end at the first checkpoint
+    more = snakemake(folder, config=config)
     assert more.returncode == 0, more.stderr
     assert jobs(more).count("report") == 1
     assert [report.case_id for report in read_jsonl(folder / "reports" / "0002" / "reports.jsonl")] == [
@@ -211,9 +211,20 @@ def test_steps_run_in_the_images_that_the_configuration_names(done: Path, monkey
 
 
 def test_a_cohort_without_splits_is_divided_and_one_with_a_model_is_not_trained_on(done: Path) -> None:
-    divided = snakemake(done, "-n", config=CONFIG | {"split": {"seed": 1}})
+    # What the first step is asked differs too; what would follow it is not known until it has run.
+    planned = ("-n", "--rerun-triggers", "mtime", "input")
+    divided = snakemake(done, *planned, config=CONFIG | {"split": {"seed": 1}})
     assert "split" in jobs(divided), divided.stderr
     with_model = {name: value for name, value in CONFIG.items() if name != "train"} | {"model": "demo"}
-    planned = snakemake(done, "-n", "--forcerun", "report", config=with_model)
-    assert "report" in jobs(planned), planned.stderr
-    assert "train" not in jobs(planned)
+    reported = snakemake(done, *planned, "--forcerun", "report", config=with_model)
+    assert "report" in jobs(reported), reported.stderr
+    assert "train" not in jobs(reported)
+
+
+def test_splits_that_are_missing_are_named_before_the_extraction(tmp_path: Path) -> None:
+    (tmp_path / "cohort.csv").write_text("slide_id,path,case_id,split\na,a.tiff,a,train\n")
+    write_recipe(tmp_path)
+    run = snakemake(tmp_path)
+    assert run.returncode != 0
+    assert "no case of split 'test'" in run.stdout + run.stderr
+    assert set(jobs(run)) == {"shards"}

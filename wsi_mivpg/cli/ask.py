@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wsi_mivpg.cli import console
-from wsi_mivpg.cli.inputs import Inputs, write_failures
+from wsi_mivpg.cli.inputs import Inputs, check_splits, write_failures
 
 if TYPE_CHECKING:
     from wsi_mivpg.prompting import Answer, Question
@@ -50,8 +50,7 @@ def ask(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Ask closed questions about each case: the probability of each answer, and how much it hangs on their order."""
-    if split not in (None, "train", "val", "test"):
-        raise typer.BadParameter(f"{split!r} is not train, val or test", param_hint="--split")
+    check_splits(split)
     asked = _questions(question, yes_no, choice, questions)
     if out is not None:
         console.writable_folder(out)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from wsi_mivpg.cli import console
+from wsi_mivpg.cli.inputs import check_splits
 
 VIRTUAL = (
     "Examples: wsi-mivpg cohorts virtual --out out/sample --cases 1 --seed 7 · "
@@ -47,8 +48,7 @@ def virtual(
     as_json: Json = False,
 ) -> None:
     """Render virtual biopsies as pyramidal TIFF slides, each with its truth and reports beside it."""
-    if split not in ("train", "val", "test"):
-        raise typer.BadParameter(f"{split!r} is not train, val or test", param_hint="--split")
+    check_splits(split)
     console.writable_folder(out)
     from wsi_mivpg.cohorts.virtual import VirtualCohort, compose_cohort
 

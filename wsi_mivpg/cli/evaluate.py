@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from wsi_mivpg.cli import console
+from wsi_mivpg.cli.inputs import check_splits
 
 EXAMPLES = (
     "Examples: wsi-mivpg evaluate out/report/reports.jsonl references.jsonl --out out/evaluation · "
@@ -85,8 +86,7 @@ def evaluate(
     from wsi_mivpg.evaluation.tables import as_json as as_data
     from wsi_mivpg.evaluation.tables import as_text
 
-    if split not in (None, "train", "val", "test"):
-        raise typer.BadParameter(f"{split!r} is not train, val or test", param_hint="--split")
+    check_splits(split)
     presets = tuple(PRESETS) if preset and "all" in preset else tuple(preset or ("words",))
     if unknown := [name for name in presets if name not in PRESETS]:
         raise typer.BadParameter(f"{unknown[0]!r} is not {', '.join(PRESETS)} or all", param_hint="--preset")

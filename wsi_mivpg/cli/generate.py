@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from wsi_mivpg.cli import console
+from wsi_mivpg.cli.inputs import check_splits
 from wsi_mivpg.errors import CohortError
 
 EXAMPLES = (
@@ -62,8 +63,7 @@ def generate(
     """Let a model write the text of each case of a manifest, of all its slides or pictures together."""
     from wsi_mivpg.cohorts.case import read_manifest
 
-    if split not in (None, "train", "val", "test"):
-        raise typer.BadParameter(f"{split!r} is not train, val or test", param_hint="--split")
+    check_splits(split)
     if fields is not None and (prompt is not None or sections is not None or stream):
         raise typer.BadParameter("goes without --prompt, --sections and --stream", param_hint="--fields")
     if template is not None and fields is None:

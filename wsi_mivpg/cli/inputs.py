@@ -125,6 +125,13 @@ def _of_cohort(manifest: Path, patches: bool, pictures: bool) -> "list[SlideInpu
     return found
 
 
+def check_splits(*splits: str | None, option: str = "--split") -> None:
+    """Refuse what is not the name of a split."""
+    for split in splits:
+        if split not in (None, "train", "val", "test"):
+            raise typer.BadParameter(f"{split!r} is not train, val or test", param_hint=option)
+
+
 def slide_settings(
     mpp: float | None,
     mpp_csv: Path | None,

@@ -18,6 +18,7 @@ from wsi_mivpg.cli.inputs import (
     MppCsvOption,
     MppOption,
     ReaderOption,
+    check_splits,
     slide_settings,
     write_failures,
 )
@@ -97,8 +98,7 @@ def report(
 
     Stop it at any time; the same command goes on. A case that is there with the same model, bags and settings is kept.
     """
-    if split not in (None, "train", "val", "test"):
-        raise typer.BadParameter(f"{split!r} is not train, val or test", param_hint="--split")
+    check_splits(split)
     if template is not None and fields is None:
         raise typer.BadParameter("needs --fields, whose values it tells", param_hint="--template")
     if fields is not None and (samples or sections is not None):

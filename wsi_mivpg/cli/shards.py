@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from wsi_mivpg.cli import console
-from wsi_mivpg.cli.inputs import collect
+from wsi_mivpg.cli.inputs import check_splits, collect
 from wsi_mivpg.errors import CohortError, SlideError
 
 EXAMPLES = (
@@ -29,6 +29,10 @@ def shards(
         bool, typer.Option("--cases", help="Lists of whole cases (.jsonl), for `report` and `generate`.")
     ] = False,
     split: Annotated[str | None, typer.Option(help="With --cases: those of this split only.")] = None,
+    needs_split: Annotated[
+        list[str] | None,
+        typer.Option(help="Stop if no case of the manifest is of this split: before the extraction, not after it."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Divide slides or cases into lists for as many jobs.
@@ -38,10 +42,13 @@ def shards(
     """
     if split is not None and not cases:
         raise typer.BadParameter("it chooses cases; pass --cases too", param_hint="--split")
-    if split not in (None, "train", "val", "test"):
-        raise typer.BadParameter(f"{split!r} is not train, val or test", param_hint="--split")
-    if cases and len(inputs) > 1:
-        raise typer.BadParameter(f"{len(inputs)} inputs; with --cases give one manifest", param_hint="INPUT")
+    check_splits(split)
+    check_splits(*needs_split or (), option="--needs-split")
+    if (cases or needs_split) and len(inputs) > 1:
+        option = "--cases" if cases else "--needs-split"
+        raise typer.BadParameter(f"{len(inputs)} inputs; with {option} give one manifest", param_hint="INPUT")
+    if needs_split:
+        _check_splits(Path(inputs[0]), needs_split)
     console.writable_folder(out)
     made, files = _of_cases(Path(inputs[0]), split, out, size) if cases else _of_slides(inputs, out, size)
     rows = [(name, len(inside)) for name, inside in made.items()]
@@ -49,6 +56,17 @@ def shards(
     # For workflows that must carry the files to their jobs: relative to the folder of the lists, as in the lists.
     paths = {one: [os.path.relpath(path.absolute(), out.absolute()) for path in of] for one, of in files.items()}
     console.result({"shards": made, "files": paths}, table, as_json=as_json)
+
+
+def _check_splits(manifest: Path, needed: Sequence[str]) -> None:
+    from wsi_mivpg.cohorts.importers.own import read
+
+    stated = {record.case.split for record in read(manifest).records.values()}
+    if missing := [split for split in needed if split not in stated]:
+        raise CohortError(
+            f"{manifest}: no case of split {missing[0]!r}; give it a column `split`, or let `wsi-mivpg cohorts split` "
+            "(in the workflow: `split` of the configuration) make them"
+        )
 
 
 def _of_slides(inputs: Sequence[str], out: Path, size: int) -> tuple[dict[str, list[str]], dict[str, list[Path]]]:

@@ -76,7 +76,8 @@ def headline(study: Study) -> str:
     """Return how many cases and patients, and how intervals were made."""
     settings = study.settings
     return (
-        f"{study.n_cases} cases of {study.n_patients} patients. Brackets: 95 % interval over {settings.n_resamples} "
+        f"{study.n_cases} case{'' if study.n_cases == 1 else 's'} of {study.n_patients} "
+        f"patient{'' if study.n_patients == 1 else 's'}. Brackets: 95 % interval over {settings.n_resamples} "
         f"bootstrap samples of patients (percentiles, seed {settings.seed})."
     )
 
