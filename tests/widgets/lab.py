@@ -20,6 +20,8 @@ import nbformat
 import numpy as np
 from PIL import Image
 
+from tests.widgets.cases import SENTENCES
+
 VIEWER = "document.querySelector('.wm-root').caseViewer"
 SHOW = """
 from pathlib import PosixPath
@@ -151,3 +153,24 @@ def wait_for_viewer(page: Any) -> None:
 def pixels_of(page: Any, canvas: str) -> np.ndarray:
     png = page.evaluate(f"{VIEWER}.{canvas}.toDataURL('image/png')").split(",")[1]
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGBA"))
+
+
+def use_viewer(view: Any) -> int:
+    """Look at the slide, then choose a sentence and a tile, in a page or frame with the viewer; return the tile."""
+    # The slide is drawn from tiles that came as messages.
+    pixels = pixels_of(view, "viewer.drawer.canvas")
+    tissue = pixels[..., 3] > 0
+    assert tissue.mean() > 0.2
+    assert pixels[tissue][:, :3].std(axis=0).min() > 10
+
+    # A sentence changes the map.
+    before = pixels_of(view, "heat")
+    view.get_by_role("button", name=SENTENCES[0]).click()
+    view.wait_for_function(f"() => {VIEWER}.shownRow === 0")
+    assert (pixels_of(view, "heat") != before).any()
+
+    # A click on a tile marks its sentences, and Python knows it.
+    view.locator(".wm-goto").first.click()
+    view.wait_for_function(f"() => {VIEWER}.state.get('selected').length === 1")
+    view.wait_for_function("() => document.querySelectorAll('.wm-supported').length > 0")
+    return view.evaluate(f"{VIEWER}.state.get('selected')[0]")

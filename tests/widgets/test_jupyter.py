@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from tests.widgets.cases import SENTENCES
 from tests.widgets.lab import (
     CHOSEN,
     SHOW,
@@ -15,6 +14,7 @@ from tests.widgets.lab import (
     Problems,
     pixels_of,
     running_lab,
+    use_viewer,
     wait_for_viewer,
     write_notebook,
 )
@@ -55,23 +55,7 @@ def test_in_jupyterlab_the_kernel_serves_the_slide_and_python_sees_what_is_chose
     run_next(page)
     wait_for_viewer(page)
 
-    # The slide is drawn from tiles that came as messages.
-    pixels = pixels_of(page, "viewer.drawer.canvas")
-    tissue = pixels[..., 3] > 0
-    assert tissue.mean() > 0.2
-    assert pixels[tissue][:, :3].std(axis=0).min() > 10
-
-    # A sentence changes the map.
-    before = pixels_of(page, "heat")
-    page.get_by_role("button", name=SENTENCES[0]).click()
-    page.wait_for_function(f"() => {VIEWER}.shownRow === 0")
-    assert (pixels_of(page, "heat") != before).any()
-
-    # A click on a tile marks its sentences, and Python knows it.
-    page.locator(".wm-goto").first.click()
-    page.wait_for_function(f"() => {VIEWER}.state.get('selected').length === 1")
-    page.wait_for_function("() => document.querySelectorAll('.wm-supported').length > 0")
-    chosen = page.evaluate(f"{VIEWER}.state.get('selected')[0]")
+    chosen = use_viewer(page)
     x, y = page.evaluate(
         f"(async () => Array.from((await {VIEWER}.loadPlaces()).slice({2 * chosen}, {2 * chosen + 2})))()"
     )

@@ -25,9 +25,9 @@ from tests.widgets.lab import (
     TOKEN,
     VIEWER,
     Problems,
-    pixels_of,
     running_lab,
     running_server,
+    use_viewer,
     wait_for_viewer,
     write_notebook,
 )
@@ -123,23 +123,7 @@ def test_in_vs_code_the_kernel_serves_the_slide_and_python_sees_what_is_chosen(b
     outputs = frame_of_outputs(page)
     wait_for_viewer(outputs)
 
-    # The slide is drawn from tiles that came as messages.
-    pixels = pixels_of(outputs, "viewer.drawer.canvas")
-    tissue = pixels[..., 3] > 0
-    assert tissue.mean() > 0.2
-    assert pixels[tissue][:, :3].std(axis=0).min() > 10
-
-    # A sentence changes the map.
-    before = pixels_of(outputs, "heat")
-    outputs.get_by_role("button", name=SENTENCES[0]).click()
-    outputs.wait_for_function(f"() => {VIEWER}.shownRow === 0")
-    assert (pixels_of(outputs, "heat") != before).any()
-
-    # A click on a tile marks its sentences, and Python knows it.
-    outputs.locator(".wm-goto").first.click()
-    outputs.wait_for_function(f"() => {VIEWER}.state.get('selected').length === 1")
-    outputs.wait_for_function("() => document.querySelectorAll('.wm-supported').length > 0")
-    chosen = outputs.evaluate(f"{VIEWER}.state.get('selected')[0]")
+    chosen = use_viewer(outputs)
 
     # Keys that are pressed in the viewer are not the notebook's: "d d" would delete the cell.
     cells = page.locator(".code-cell-row").count()
