@@ -30,6 +30,7 @@ from wsi_mivpg.widgets import SlideViewer
 viewer = SlideViewer(report=read_jsonl({folder!r} / "reports.jsonl")[0], folder={folder!r})
 viewer"""
 CHOSEN = "print('chosen', [tuple(tile) for tile in viewer.selected_tiles])"
+SET = "viewer.row = 1; viewer.opacity = 0.25; viewer.selected = [3, 4]; print('set')"
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOKEN = "only-for-this-test"
@@ -174,3 +175,10 @@ def use_viewer(view: Any) -> int:
     view.wait_for_function(f"() => {VIEWER}.state.get('selected').length === 1")
     view.wait_for_function("() => document.querySelectorAll('.wm-supported').length > 0")
     return view.evaluate(f"{VIEWER}.state.get('selected')[0]")
+
+
+def wait_for_what_python_set(view: Any) -> None:
+    """Wait until the viewer shows what the cell `SET` sets."""
+    view.wait_for_function(f"() => {VIEWER}.shownRow === 1")
+    view.wait_for_function("() => document.querySelector('.wm-chosen').textContent === '2 tiles chosen'")
+    assert view.locator(".wm-heat").evaluate("canvas => canvas.style.opacity") == "0.25"

@@ -8,6 +8,7 @@ import pytest
 
 from tests.widgets.lab import (
     CHOSEN,
+    SET,
     SHOW,
     VIEWER,
     Lab,
@@ -16,6 +17,7 @@ from tests.widgets.lab import (
     running_lab,
     use_viewer,
     wait_for_viewer,
+    wait_for_what_python_set,
     write_notebook,
 )
 
@@ -24,7 +26,6 @@ import pathlib, time
 print("busy", flush=True)
 while not pathlib.Path("go on").exists():
     time.sleep(0.05)"""
-SET = "viewer.row = 1; viewer.opacity = 0.25; viewer.selected = [3, 4]; print('set')"
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +77,7 @@ def test_in_jupyterlab_the_kernel_serves_the_slide_and_python_sees_what_is_chose
 
     # What Python sets is shown.
     run_next(page)
-    page.wait_for_function(f"() => {VIEWER}.shownRow === 1")
-    page.wait_for_function("() => document.querySelector('.wm-chosen').textContent === '2 tiles chosen'")
-    assert page.locator(".wm-heat").evaluate("canvas => canvas.style.opacity") == "0.25"
+    wait_for_what_python_set(page)
     assert problems == []
     page.close()
 

@@ -21,19 +21,19 @@ from tests.widgets.cases import SENTENCES
 from tests.widgets.lab import (
     CHOSEN,
     REPOSITORY,
+    SET,
     SHOW,
     TOKEN,
-    VIEWER,
     Problems,
     running_lab,
     running_server,
     use_viewer,
     wait_for_viewer,
+    wait_for_what_python_set,
     write_notebook,
 )
 
 PREPARED = REPOSITORY / "build" / "vscode"
-SET = "viewer.row = 1; viewer.opacity = 0.25; viewer.selected = [3, 4]; print('set')"
 SETTINGS = {
     "security.workspace.trust.enabled": False,
     "workbench.startupEditor": "none",
@@ -138,9 +138,7 @@ def test_in_vs_code_the_kernel_serves_the_slide_and_python_sees_what_is_chosen(b
 
     # What Python sets is shown.
     run_cell(page, "'set'")
-    outputs.wait_for_function(f"() => {VIEWER}.shownRow === 1")
-    outputs.wait_for_function("() => document.querySelector('.wm-chosen').textContent === '2 tiles chosen'")
-    assert outputs.locator(".wm-heat").evaluate("canvas => canvas.style.opacity") == "0.25"
+    wait_for_what_python_set(outputs)
     assert problems == []
     page.close()
 
