@@ -35,6 +35,7 @@ CONTROLS = ("random", "uniform", "feature norm")
 MAPS = (*METHODS, *CONTROLS)
 TARGETS = ("finding", "sentence")
 FIGURES = ("pointing", "auprc", "deletion", "insertion", "better")
+PAIRS = (("gradient", "attention"), ("gradient", "leave-out"), *((method, "random") for method in METHODS))
 RESAMPLES = 2000
 BEGIN = "<!-- results: written by benchmarks/evidence.py -->"
 
@@ -183,6 +184,11 @@ def as_markdown(rows: list[dict[str, Any]], seed: int) -> str:
             seconds = [one["seconds"] for one in kept if one["seconds"] is not None]
             cells.append(f"{np.median(seconds):.1f}" if seconds else "–")
             lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines += ["", "| on the same slides | pointing game | AUPRC | deletion | insertion |", "|---|---|---|---|---|"]
+        for one, other in PAIRS:
+            pairs = [(row[f"{one}|{target}"], row[f"{other}|{target}"]) for row in used]
+            cells = [shown([a[figure] - b[figure] for a, b in pairs], seed) for figure in FIGURES[:4]]
+            lines.append(f"| {one} − {other} | {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)
 
@@ -192,7 +198,7 @@ def shown(values: list[float], seed: int) -> str:
     array = np.array(values)
     means = array[np.random.default_rng(seed).integers(len(array), size=(RESAMPLES, len(array)))].mean(axis=1)
     low, high = np.percentile(means, (2.5, 97.5))
-    return f"{array.mean():.2f} ({low:.2f}–{high:.2f})"
+    return f"{array.mean():.2f} ({low:.2f} to {high:.2f})" if low < 0 else f"{array.mean():.2f} ({low:.2f}–{high:.2f})"
 
 
 if __name__ == "__main__":
