@@ -32,7 +32,7 @@ async function startKernel() {
   });
   const reply = await fetch(`${address}api/kernels?token=${token}`, {
     method: "POST",
-    body: JSON.stringify({ name: "python3", path: process.env.JUPYTER_PATH_OF_NOTEBOOKS ?? "" }),
+    body: JSON.stringify({ name: "python3" }),
   });
   if (!reply.ok) throw new Error(`the server started no kernel: ${reply.status} ${await reply.text()}`);
   const model = await reply.json();
