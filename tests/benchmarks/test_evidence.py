@@ -53,4 +53,5 @@ def test_the_table_has_every_map_with_intervals_and_counts_what_was_left_out() -
     row = {"named": True, "inside": 2, "tiles": 4} | {f"{name}|{at}": figures for name in MAPS for at in TARGETS}
     table = as_markdown([row, row, {"named": False, "inside": 1, "tiles": 4}], seed=0)
     assert "3 held-out virtual slides; the model names the finding of 2; 2 of these" in table
-    assert table.count("| 1.00 (1.00–1.00) | 0.50 (0.50–0.50) | 2.00 (2.00–2.00) | -1.00 (-1.00–-1.00) |") == 12
+    assert table.count("| 1.00 (1.00–1.00) | 0.50 (0.50–0.50) | 2.00 (2.00–2.00) | -1.00 (-1.00 to -1.00) |") == 12
+    assert table.count("| gradient − attention | 0.00 (0.00–0.00) |") == len(TARGETS)

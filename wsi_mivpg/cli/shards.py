@@ -65,7 +65,7 @@ def _check_splits(manifest: Path, needed: Sequence[str]) -> None:
     if missing := [split for split in needed if split not in stated]:
         raise CohortError(
             f"{manifest}: no case of split {missing[0]!r}; give it a column `split`, or let `wsi-mivpg cohorts split` "
-            "(in the workflow: `split` of the configuration) make them"
+            "make them (in the workflow: `split` of the configuration, or `report.split: null` for all cases)"
         )
 
 
