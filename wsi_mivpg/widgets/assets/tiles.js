@@ -53,6 +53,15 @@ class TileQueue {
     this.next();
   }
 
+  /** Take back everything, before another slide is opened: OpenSeadragon warns of tiles that come for one that is closed. */
+  empty() {
+    const jobs = [...this.running.keys(), ...this.waiting.map((one) => one.job)];
+    this.running.forEach((request) => request.drop());
+    this.running.clear();
+    this.waiting = [];
+    jobs.forEach((job) => this.giveUp(job));
+  }
+
   giveUp(job) {
     this.dropped += 1;
     job.fail(STALE, null);

@@ -104,6 +104,7 @@ class CaseViewer {
     this.cells = null;
     if (this.opened !== number) {
       this.opened = number;
+      this.queue.empty();
       this.viewer.open(tileSource(OpenSeadragon, this.slide, number, this.queue));
     }
     const cells = this.scene.n_tiles ? await this.load(`cells/${number}`, Int32Array) : new Int32Array();
